@@ -1,0 +1,1 @@
+"""Offline index building: scan, decode, embed, shard, measure. Imports ``simat`` and no other stage."""

@@ -1,0 +1,202 @@
+"""Build an index from a folder of photographs; run again after a kill, it goes on where it was.
+
+Steps, each of which leaves a file that the next run finds: the settings (``building.json``), the list of files
+(``scan.parquet``), embedding parts, their manifest, FAISS shards, and last the index's manifest, which makes it whole.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexing.config import BuildConfig, Machine
+from indexing.embed import Embedded, Embedder
+from indexing.scan import write_scan
+from indexing.shards import ShardBuilder
+from simat.embeddings import EmbeddingSet, Rejected, read_rejected, write_rejected
+from simat.encoders import load_encoder
+from simat.errors import BuildError
+from simat.files import locked, remove_leftovers, write_text
+from simat.manifest import (
+    NAME,
+    EmbeddingManifest,
+    FileEntry,
+    IndexManifest,
+    read_index_manifest,
+    write_manifest,
+)
+from simat.progress import Progress, Silent
+from simat.searcher import require_faiss
+from simat.types import EmbeddingSpace, Encoder
+
+STATE, SCAN, EMBEDDINGS, SHARDS, REJECTED = "building.json", "scan.parquet", "embeddings", "shards", "rejected.parquet"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished index and what the build left out."""
+
+    folder: Path
+    manifest: IndexManifest
+    rejected: list[Rejected]
+    duplicates: int
+
+
+def build_index(
+    folder: Path, config: BuildConfig, machine: Machine | None = None, progress: Progress | None = None,
+    encoder: Encoder | None = None,
+) -> Built:  # fmt: skip
+    """Build, resume, or find finished the index of ``config.photos`` in ``folder``.
+
+    Args:
+        folder: new, empty, or of an earlier run with the same settings.
+        config: what to build.
+        machine: how many processes and threads to use.
+        progress: told how far the build is.
+        encoder: an encoder object, where ``config.encoder`` is no spec that can be loaded.
+
+    Raises:
+        BuildError: nothing to read, another build's folder, other settings, or a running build.
+        EncoderError: the encoder cannot be loaded.
+    """
+    require_faiss()
+    machine, progress = machine or Machine(), progress or Silent()
+    root = Path(config.photos)
+    if not root.is_dir():
+        raise BuildError("no such folder of photos", got=str(root))
+    encoder = encoder or load_encoder(config.encoder, machine.runtime(config.precision))
+    created = _enter(folder)
+    with locked(folder):
+        if (folder / NAME).exists():
+            return _finished(folder, config, progress)
+        try:
+            return _Build(folder, root, config, machine, progress, encoder).run()
+        except NothingToIndexError:
+            _leave(folder, created)
+            raise
+
+
+class NothingToIndexError(BuildError):
+    """The folder holds no image that could be read; the build left nothing behind."""
+
+
+class _Build:
+    """One run of a build that is not finished."""
+
+    def __init__(
+        self, folder: Path, root: Path, config: BuildConfig, machine: Machine, progress: Progress, encoder: Encoder
+    ) -> None:
+        self._folder, self._root, self._config, self._machine = folder, root, config, machine
+        self._progress, self._encoder = progress, encoder
+
+    def run(self) -> Built:
+        remove_leftovers(self._folder)
+        files = self._scan()
+        for name in (EMBEDDINGS, SHARDS):
+            (self._folder / name).mkdir(exist_ok=True)
+        if not (self._folder / EMBEDDINGS / NAME).exists():
+            self._embed(files)
+        embeddings = EmbeddingSet(self._folder / EMBEDDINGS)
+        config = self._config.resolved(len(embeddings), embeddings.manifest.space.dim)
+        cores = self._machine.runtime(config.precision).cores
+        shards = ShardBuilder(self._folder / SHARDS, embeddings, config, cores).run(self._progress)
+        manifest = IndexManifest(
+            self._encoder.space, EMBEDDINGS, config.factory, shards.entries, len(embeddings), shards.search,
+            shards.recall, self._config.as_dict(),
+        )  # fmt: skip
+        write_manifest(self._folder, manifest)
+        _tidy(self._folder)
+        return Built(self._folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
+
+    def _scan(self) -> int:
+        """Settings and list of files: an earlier run's where there is one, so that both runs write the same."""
+        space = self._encoder.space
+        wanted = {"config": self._config.as_dict(), "space": [space.encoder, space.fingerprint, space.dim, space.heads]}
+        state = self._folder / STATE
+        if state.exists():
+            known: dict[str, Any] = json.loads(state.read_bytes())
+            _require_same(known, wanted, self._folder)
+            return int(known["files"])
+        self._progress.start("scan", None, "files")
+        files = write_scan(self._root, self._folder / SCAN)
+        if not files:
+            raise NothingToIndexError("no image files here", got=str(self._root))
+        write_text(state, json.dumps({**wanted, "files": files}, indent=1))
+        return files
+
+    def _embed(self, files: int) -> None:
+        folder = self._folder / EMBEDDINGS
+        embedder = Embedder(folder, self._root, self._encoder, self._config.part_size)
+        done = embedder.run(self._folder / SCAN, files, self._machine.decoders, self._progress)
+        rejected = self._gather_rejected(folder)
+        if not done.rows:
+            raise NothingToIndexError(
+                f"none of the {files} image files can be read", got=f"{rejected[0].path!r}: {rejected[0].reason}"
+            )
+        write_manifest(folder, self._manifest(folder, done, len(rejected)))
+
+    def _gather_rejected(self, folder: Path) -> list[Rejected]:
+        """One list from those of the parts, which stay until the build is whole: it may be killed here."""
+        rejected = [item for path in sorted(folder.glob("rejected-*.parquet")) for item in read_rejected(path)]
+        if rejected:
+            write_rejected(folder / REJECTED, rejected)
+        return rejected
+
+    def _manifest(self, folder: Path, done: Embedded, rejected: int) -> EmbeddingManifest:
+        entry = FileEntry.of(folder, REJECTED, rejected) if rejected else None
+        return EmbeddingManifest(
+            self._encoder.space, str(self._root), tuple(done.parts), done.rows, done.duplicates, entry,
+            self._config.as_dict(),
+        )  # fmt: skip
+
+
+def _enter(folder: Path) -> bool:
+    """Make the folder, or accept one that is empty or ours; tells whether it was made."""
+    if folder.exists() and not folder.is_dir():
+        raise BuildError("the index must be a folder", got=str(folder))
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    ours = {STATE, NAME, SCAN, ".lock"}
+    names = {path.name for path in folder.iterdir()}
+    if names and not names & ours:
+        raise BuildError("the folder holds something else", got=str(folder), remedy="give a new or empty folder")
+    return created
+
+
+def _leave(folder: Path, created: bool) -> None:
+    for name in (STATE, SCAN, ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    for name in (EMBEDDINGS, SHARDS):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    if created:
+        folder.rmdir()
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only an unfinished build needs."""
+    for path in [folder / STATE, folder / SCAN, folder / SHARDS / "trained.faiss"]:
+        path.unlink(missing_ok=True)
+    for path in (folder / EMBEDDINGS).glob("rejected-*.parquet"):
+        path.unlink()
+
+
+def _finished(folder: Path, config: BuildConfig, progress: Progress) -> Built:
+    manifest = read_index_manifest(folder)
+    _require_same({"config": dict(manifest.config)}, {"config": config.as_dict()}, folder)
+    _tidy(folder)
+    embeddings = EmbeddingSet(folder / manifest.embeddings)
+    progress.note(f"already built: {manifest.rows:,} images")
+    return Built(folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
+
+
+def _require_same(known: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    old, new = known["config"], wanted["config"]
+    changed = [f"{name} {old.get(name)!r} -> {new[name]!r}" for name in new if old.get(name) != new[name]]
+    if changed or ("space" in wanted and known.get("space") != wanted["space"]):
+        raise BuildError(
+            f"{folder} was begun with other settings", got=", ".join(changed) or "other weights of the encoder",
+            remedy="repeat the same settings, or give a new folder",
+        )  # fmt: skip

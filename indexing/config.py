@@ -1,0 +1,99 @@
+"""What a build is asked for: flags over a TOML file over defaults, saved in the manifest."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from simat.encoders.runtime import RuntimeOptions
+from simat.errors import BuildError
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """The settings of a build that decide what its files hold.
+
+    Attributes:
+        photos: folder of images, absolute.
+        encoder: spec of the encoder.
+        precision: ``f32`` or ``bf16``.
+        factory: a FAISS factory string, or ``auto``.
+        part_size: files per embedding part, the unit in which an interrupted build resumes.
+        shard_size: vectors per FAISS shard.
+        memory: bytes that the vectors may take when the index is searched (``auto`` factory).
+        target_recall: recall@10 that the search parameters are tuned to.
+        seed: of the samples for training and measuring.
+    """
+
+    photos: str
+    encoder: str = "offline"
+    precision: str = "f32"
+    factory: str = "auto"
+    part_size: int = 4096
+    shard_size: int = 1_000_000
+    memory: int = 4 * 2**30
+    target_recall: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("part_size", "shard_size", "memory"):
+            if getattr(self, name) < 1:
+                raise BuildError(f"{name} must be at least 1", got=getattr(self, name))
+        if not 0 < self.target_recall <= 1:
+            raise BuildError("target_recall must lie in (0, 1]", got=self.target_recall)
+
+    @classmethod
+    def read(cls, file: Path | None, flags: Mapping[str, Any]) -> Self:
+        """Defaults, overlaid by a TOML file, overlaid by the flags that are not None.
+
+        Raises:
+            BuildError: the file cannot be read, or has keys that are no settings.
+        """
+        given = {name: value for name, value in flags.items() if value is not None}
+        return cls(**{**(_read_toml(file, {f.name for f in fields(cls)}) if file else {}), **given})
+
+    def resolved(self, rows: int, dim: int) -> Self:
+        """The same settings with ``factory`` decided."""
+        from indexing.factory import choose_factory
+
+        if self.factory != "auto":
+            return self
+        return replace(self, factory=choose_factory(rows, dim, self.shard_size, self.memory))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for manifests."""
+        return asdict(self)
+
+
+def _read_toml(file: Path, names: set[str]) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BuildError("cannot read the configuration", got=f"{file}: {error}") from error
+    unknown = sorted(set(values) - names)
+    if unknown:
+        raise BuildError("no such settings", got=", ".join(unknown), remedy=f"there are: {', '.join(sorted(names))}")
+    return values
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a build may use; changes how fast it is, not what it writes."""
+
+    workers: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+    def runtime(self, precision: str) -> RuntimeOptions:
+        """Options of the encoder."""
+        return RuntimeOptions(precision, self.device, self.threads)  # type: ignore[arg-type]
+
+    @property
+    def decoders(self) -> int:
+        """Number of decoder processes."""
+        if self.workers is not None and self.workers < 1:
+            raise BuildError("workers must be at least 1", got=self.workers)
+        return self.workers or RuntimeOptions(threads=self.threads).cores

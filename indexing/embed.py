@@ -1,0 +1,209 @@
+"""From a list of files to an embedding set, one part at a time; a killed run goes on at the part it was in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image
+
+from indexing.decoder import Decoded
+from indexing.scan import read_scan
+from indexing.workers import DecodePool, Pixels
+from simat.embeddings import ImageRow, PartReader, Rejected, read_rejected, write_part, write_rejected
+from simat.errors import EncoderError
+from simat.files import remove_leftovers
+from simat.manifest import FileEntry
+from simat.progress import Progress
+from simat.types import Encoder, PixelEncoder
+
+BATCH = 64  # images per call of the encoder
+BATCH_WHOLE = 8  # where whole pictures wait for it instead of small frames
+CALLS_AHEAD = 2  # batches waiting for the encoder while the next one is decoded
+
+
+@dataclass
+class Embedded:
+    """What embedding has brought so far."""
+
+    parts: list[FileEntry] = field(default_factory=list)
+    rows: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+
+class SeenFiles:
+    """Which SHA-256 has which id, on disk: memory must not grow with the number of files."""
+
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._path = path
+        self._database = sqlite3.connect(path)
+        self._database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;")
+        self._database.execute("CREATE TABLE seen (sha256 BLOB PRIMARY KEY, id INTEGER) WITHOUT ROWID")
+
+    def first(self, sha256: str, id: int) -> int:
+        """The id that was first given with this SHA-256; ``id`` when it is new."""
+        key = bytes.fromhex(sha256)
+        known = self._database.execute("SELECT id FROM seen WHERE sha256 = ?", (key,)).fetchone()
+        if known is not None:
+            return int(known[0])
+        self._database.execute("INSERT INTO seen VALUES (?, ?)", (key, id))
+        return id
+
+    def close(self) -> None:
+        """Forget everything: a resumed run rebuilds it from the finished parts."""
+        self._database.close()
+        self._path.unlink(missing_ok=True)
+
+
+class Embedder:
+    """Writes the parts of one embedding set.
+
+    Args:
+        folder: where the parts go.
+        root: what the paths of the scan are relative to.
+        encoder: makes the vectors.
+        part_size: files per part.
+    """
+
+    def __init__(self, folder: Path, root: Path, encoder: Encoder, part_size: int) -> None:
+        self._folder, self._root, self._encoder, self._part_size = folder, root, encoder, part_size
+        self._transform = encoder.transform if isinstance(encoder, PixelEncoder) else None
+
+    def run(self, scan: Path, files: int, workers: int, progress: Progress) -> Embedded:
+        """Embed the files of a scan; parts that are there already are kept.
+
+        Args:
+            scan: list written by :func:`indexing.scan.write_scan`.
+            files: its length.
+            workers: decoder processes.
+            progress: told after every batch.
+        """
+        remove_leftovers(self._folder)
+        done, seen = Embedded(), SeenFiles(self._folder / ".seen.sqlite")
+        starts = range(0, files, self._part_size)
+        finished = next((i for i in range(len(starts)) if not self._part(i).exists()), len(starts))
+        for part in range(finished):
+            self._recount(part, done, seen)
+        if finished:
+            progress.note(f"resuming after {finished} finished parts ({done.rows:,} images)")
+        progress.start("embed", files, "images")
+        progress.advance(min(finished * self._part_size, files))
+        try:
+            with DecodePool(workers, self._transform) as pool, ThreadPoolExecutor(1) as caller:
+                for part, start in enumerate(starts[finished:], finished):
+                    paths = read_scan(scan, start, start + self._part_size)
+                    self._write(part, PartBuilder(self._encoder, caller, seen, done.rows), paths, pool, done, progress)
+        finally:
+            seen.close()
+        return done
+
+    def _write(
+        self, part: int, builder: PartBuilder, paths: list[str], pool: DecodePool, done: Embedded, progress: Progress
+    ) -> None:
+        outcomes = pool.decode(str(self._root / path) for path in paths)
+        for path, (record, pixels) in zip(paths, outcomes, strict=True):
+            builder.add(path, record, pixels)
+            progress.advance(1)
+        earlier = PartReader(self._folder, done.parts)
+        vectors = builder.vectors(earlier)
+        rejected = self._rejections(part)
+        rejected.unlink(missing_ok=True)
+        if builder.rejected:
+            write_rejected(rejected, builder.rejected)
+        write_part(self._part(part), done.rows, builder.rows, vectors)  # the part's last file: it is done
+        self._count(part, len(builder.rows), builder.duplicates, len(builder.rejected), done)
+
+    def _recount(self, part: int, done: Embedded, seen: SeenFiles) -> None:
+        """Learn from a finished part what an uninterrupted run would know."""
+        import pyarrow.parquet as pq
+
+        shas = pq.read_table(self._part(part), columns=["sha256"])["sha256"].to_pylist()
+        duplicates = sum(seen.first(sha, done.rows + row) != done.rows + row for row, sha in enumerate(shas))
+        rejections = self._rejections(part)
+        rejected = len(read_rejected(rejections)) if rejections.exists() else 0
+        self._count(part, len(shas), duplicates, rejected, done)
+
+    def _count(self, part: int, rows: int, duplicates: int, rejected: int, done: Embedded) -> None:
+        done.parts.append(FileEntry.of(self._folder, self._part(part).name, rows))
+        done.rows += rows
+        done.duplicates += duplicates
+        done.rejected += rejected
+
+    def _part(self, part: int) -> Path:
+        return self._folder / f"part-{part:06}.parquet"
+
+    def _rejections(self, part: int) -> Path:
+        return self._folder / f"rejected-{part:06}.parquet"
+
+
+class PartBuilder:
+    """Collects the rows of one part while the encoder works on the batches before."""
+
+    def __init__(self, encoder: Encoder, caller: ThreadPoolExecutor, seen: SeenFiles, first_id: int) -> None:
+        self._encoder, self._caller, self._seen, self._first_id = encoder, caller, seen, first_id
+        self.rows: list[ImageRow] = []
+        self.rejected: list[Rejected] = []
+        self._batch_size = BATCH if isinstance(encoder, PixelEncoder) else BATCH_WHOLE
+        self._source: list[int] = []  # per row: the id whose vector it has, its own unless it is a duplicate
+        self._batch: list[Pixels] = []
+        self._running: deque[Future[np.ndarray]] = deque()
+        self._encoded: list[Float32[np.ndarray, "n d"]] = []
+
+    @property
+    def duplicates(self) -> int:
+        """Rows whose bytes were seen before."""
+        return sum(source != self._first_id + row for row, source in enumerate(self._source))
+
+    def add(self, path: str, record: Decoded, pixels: Pixels | None) -> None:
+        """Take the next file of the part."""
+        if pixels is None:
+            self.rejected.append(Rejected(path, record.reason or "unreadable"))
+            return
+        id = self._first_id + len(self.rows)
+        self.rows.append(ImageRow(path, record.sha256, record.width, record.height))
+        self._source.append(self._seen.first(record.sha256, id))
+        if self._source[-1] == id:
+            self._batch.append(pixels)
+            if len(self._batch) == self._batch_size:
+                self._submit()
+
+    def vectors(self, earlier: PartReader) -> Float32[np.ndarray, "n d"]:
+        """One row per image of the part; ``earlier`` holds the parts before it."""
+        if self._batch:
+            self._submit()
+        while self._running:
+            self._encoded.append(self._running.popleft().result())
+        fresh: Iterator[np.ndarray] = (row for block in self._encoded for row in block)
+        vectors = np.empty((len(self.rows), self._encoder.space.dim), np.float32)
+        for row, source in enumerate(self._source):
+            if source == self._first_id + row:
+                vectors[row] = next(fresh)
+            elif source >= self._first_id:
+                vectors[row] = vectors[source - self._first_id]
+            else:
+                vectors[row] = earlier.vectors(np.array([source]))[0]
+        return vectors
+
+    def _submit(self) -> None:
+        while len(self._running) >= CALLS_AHEAD:
+            self._encoded.append(self._running.popleft().result())
+        self._running.append(self._caller.submit(_encode, self._encoder, self._batch))
+        self._batch = []
+
+
+def _encode(encoder: Encoder, batch: Sequence[Pixels]) -> Float32[np.ndarray, "n d"]:
+    if isinstance(encoder, PixelEncoder):
+        vectors = encoder.encode_pixels(np.stack(batch))
+    else:
+        vectors = encoder.encode_images([Image.fromarray(pixels) for pixels in batch])
+    if vectors.shape != (len(batch), encoder.space.dim) or not np.isfinite(vectors).all():
+        raise EncoderError(f"{encoder.space} returned no finite vectors of its dimension", got=vectors.shape)
+    return vectors

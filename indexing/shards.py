@@ -1,0 +1,134 @@
+"""From an embedding set to FAISS shards: train once, add shard by shard, tune and measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from indexing.config import BuildConfig
+from indexing.factory import empty_index, search_knob, training_size
+from indexing.recall import K, QUERIES, exact_neighbours, recall_at_k
+from simat.embeddings import EmbeddingSet
+from simat.errors import BuildError
+from simat.files import atomic, remove_leftovers
+from simat.manifest import FileEntry
+from simat.progress import Progress
+from simat.searcher import Searcher
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of an index, how to search them, and how well that finds."""
+
+    entries: tuple[FileEntry, ...]
+    search: Mapping[str, int]
+    recall: Mapping[str, float]
+
+
+class ShardBuilder:
+    """Builds the shards of one index in ``folder``; finished shards of a killed run are kept.
+
+    Args:
+        folder: where ``shard-*.faiss`` go.
+        embeddings: the vectors.
+        config: with a resolved factory.
+        threads: CPU threads for FAISS.
+    """
+
+    def __init__(self, folder: Path, embeddings: EmbeddingSet, config: BuildConfig, threads: int) -> None:
+        self._folder, self._embeddings, self._config, self._threads = folder, embeddings, config, threads
+        self._rows, self._dim = len(embeddings), embeddings.manifest.space.dim
+        shuffled = np.random.default_rng(config.seed).permutation(self._rows)
+        held_back = min(QUERIES, max(1, self._rows // 2))
+        self._queries: Int64[np.ndarray, " q"] = np.sort(shuffled[:held_back])
+        self._training_pool = shuffled[held_back:]
+
+    def run(self, progress: Progress) -> Shards:
+        """Build what is missing, then tune and measure."""
+        import faiss
+
+        faiss.omp_set_num_threads(self._threads)
+        remove_leftovers(self._folder)
+        trained = self._trained(progress)
+        progress.start("shard", self._rows, "vectors")
+        entries = tuple(
+            self._shard(number, start, trained, progress)
+            for number, start in enumerate(range(0, self._rows, self._config.shard_size))
+        )
+        indexes = [faiss.read_index(str(self._folder.parent / entry.name), faiss.IO_FLAG_MMAP_IFC) for entry in entries]
+        return Shards(entries, *self._measure(indexes, progress))
+
+    def _trained(self, progress: Progress) -> Any:
+        """An empty, trained index, from the file of a killed run where there is one."""
+        import faiss
+
+        index = empty_index(self._dim, self._config.factory)
+        wanted = training_size(index)
+        if not wanted:
+            return index
+        path = self._folder / "trained.faiss"
+        if not path.exists():
+            sample = self._vectors(np.sort(self._training_pool[:wanted]))
+            progress.start("train", None, "vectors")
+            try:
+                index.train(sample)
+            except RuntimeError as error:
+                raise BuildError(
+                    f"FAISS cannot train {self._config.factory} on {len(sample)} vectors",
+                    got=str(error).strip().splitlines()[-1], remedy="try --factory Flat or fewer lists",
+                ) from error  # fmt: skip
+            with atomic(path) as temporary:
+                faiss.write_index(index, str(temporary))
+        return faiss.read_index(str(path))
+
+    def _shard(self, number: int, start: int, trained: Any, progress: Progress) -> FileEntry:
+        import faiss
+
+        path = self._folder / f"shard-{number:05}.faiss"
+        stop = min(start + self._config.shard_size, self._rows)
+        if not path.exists():
+            index = faiss.clone_index(trained)
+            for block in self._embeddings.blocks(start, stop):
+                index.add(block.astype(np.float32))
+                progress.advance(len(block))
+            with atomic(path) as temporary:
+                faiss.write_index(index, str(temporary))
+        else:
+            progress.advance(stop - start)
+        return FileEntry.of(self._folder.parent, f"{self._folder.name}/{path.name}", stop - start)
+
+    def _measure(self, indexes: list[Any], progress: Progress) -> tuple[dict[str, int], dict[str, float]]:
+        """Tune on one half of the held-back queries, report on the other."""
+        progress.start("measure", None, "queries")
+        queries = self._vectors(self._queries)
+        exact = exact_neighbours(queries, self._queries, self._embeddings.blocks(0, self._rows))
+        half = len(queries) // 2
+        tune, report = slice(0, half), slice(half, None)
+        search: dict[str, int] = {}
+        knob = search_knob(indexes[0])
+        for value in knob[1] if knob else ():
+            assert knob is not None
+            search = {knob[0]: value}
+            if self._recall(indexes, search, queries, exact, tune) >= self._config.target_recall:
+                break
+        recall = self._recall(indexes, search, queries, exact, report)
+        return search, {f"recall@{K}": round(recall, 4), "queries": len(queries) - half}
+
+    def _recall(self, indexes: list[Any], search: dict[str, int], queries: Any, exact: Any, part: slice) -> float:
+        hits = type(exact)(exact.ids[part], exact.scores[part])
+        searcher = Searcher(indexes, search, self._threads)
+        return recall_at_k(searcher, queries[part], self._queries[part], hits)
+
+    def _vectors(self, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
+        """Stored vectors of sorted ids, in one pass over the parts."""
+        taken, first = [], 0
+        for block in self._embeddings.blocks(0, self._rows):
+            low, high = np.searchsorted(ids, [first, first + len(block)])
+            taken.append(block[ids[low:high] - first].astype(np.float32))
+            first += len(block)
+        return np.concatenate(taken)

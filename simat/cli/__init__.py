@@ -1,0 +1,1 @@
+"""The command line: one module per command, each an entry point of the group ``simat.commands``."""

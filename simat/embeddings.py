@@ -1,0 +1,237 @@
+"""An embedding set: a folder of Parquet parts that any Arrow tool opens, and a manifest.
+
+Columns of a part: ``id`` int64, running through the parts in order; ``path`` string, relative to the manifest's
+``root``; ``path_bytes`` binary, only where the name is not valid UTF-8 (``path`` then shows U+FFFD); ``sha256``
+string (hex) of the file; ``width``, ``height`` int32, upright; ``caption`` string or null; ``embedding``
+fixed_size_list<float16>[d], a unit row.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float16, Float32, Int
+
+from simat.errors import QueryError
+from simat.files import atomic
+from simat.manifest import EmbeddingManifest, FileEntry, read_embedding_manifest
+from simat.vectors import to_half
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+ROW_GROUP = 1024  # rows read to fetch one: small enough for queries, large enough for scans
+OPEN_PARTS = 64
+METADATA = ["id", "path", "path_bytes", "sha256", "width", "height", "caption"]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """What the set knows of one image; ``path`` is relative to the set's root and keeps any bytes of the name."""
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is not in the set, and why."""
+
+    path: str
+    reason: str
+
+
+def schema(dim: int) -> pa.Schema:
+    """The Arrow schema of a part with ``dim``-d embeddings."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("path_bytes", pa.binary()),
+            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("caption", pa.string()),
+            pa.field("embedding", pa.list_(pa.field("element", pa.float16(), nullable=False), dim), nullable=False),
+        ]
+    )
+
+
+def write_part(
+    path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Float32[np.ndarray, "n d"]
+) -> None:
+    """Write one part, whole or not at all; ids run from ``first_id``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dim = vectors.shape[1]
+    names = [split_path(row.path) for row in rows]
+    table = pa.table(
+        [
+            pa.array(range(first_id, first_id + len(rows)), pa.int64()),
+            pa.array([shown for shown, _ in names], pa.string()),
+            pa.array([raw for _, raw in names], pa.binary()),
+            pa.array([row.sha256 for row in rows], pa.string()),
+            pa.array([row.width for row in rows], pa.int32()),
+            pa.array([row.height for row in rows], pa.int32()),
+            pa.array([row.caption for row in rows], pa.string()),
+            pa.FixedSizeListArray.from_arrays(pa.array(to_half(vectors).ravel()), type=schema(dim).field(7).type),
+        ],
+        schema=schema(dim),
+    )
+    with atomic(path) as temporary:
+        pq.write_table(
+            table, temporary, row_group_size=ROW_GROUP, use_dictionary=False, write_statistics=False,
+            compression={name: "NONE" if name == "embedding" else "ZSTD" for name in table.column_names},
+        )  # fmt: skip
+
+
+def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
+    """Write the list of unreadable files: ``path``, ``path_bytes``, ``reason``."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = [split_path(item.path) for item in rejected]
+    table = pa.table(
+        {
+            "path": pa.array([shown for shown, _ in names], pa.string()),
+            "path_bytes": pa.array([raw for _, raw in names], pa.binary()),
+            "reason": pa.array([split_path(item.reason)[0] for item in rejected], pa.string()),
+        }
+    )
+    with atomic(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_rejected(path: Path) -> list[Rejected]:
+    """Read what :func:`write_rejected` wrote."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    return [Rejected(join_path(row["path"], row["path_bytes"]), row["reason"]) for row in rows]
+
+
+def split_path(path: str) -> tuple[str, bytes | None]:
+    """A name as valid Unicode, and its bytes where Unicode cannot hold them."""
+    raw = os.fsencode(path)
+    shown = raw.decode("utf-8", "replace")
+    return shown, None if shown.encode() == raw else raw
+
+
+def join_path(shown: str, raw: bytes | None) -> str:
+    """The inverse of :func:`split_path`."""
+    return shown if raw is None else os.fsdecode(raw)
+
+
+class PartReader:
+    """Rows and vectors of a run of parts, by id. Safe to share between threads.
+
+    Args:
+        folder: where the parts are.
+        entries: the parts in the order of their ids, which begin at 0.
+    """
+
+    def __init__(self, folder: Path, entries: Sequence[FileEntry]) -> None:
+        self._paths = [folder / entry.name for entry in entries]
+        self._ends = np.cumsum([entry.rows for entry in entries], dtype=np.int64)
+        self._counts = [entry.rows for entry in entries]
+        self._lock = threading.Lock()
+        self._open = lru_cache(maxsize=OPEN_PARTS)(_open_part)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
+        """Metadata of the images ``ids``, in that order."""
+        cells = [self._cell(int(i), METADATA) for i in ids]
+        return [
+            ImageRow(join_path(c["path"], c["path_bytes"]), c["sha256"], c["width"], c["height"], c["caption"])
+            for c in cells
+        ]
+
+    def vectors(self, ids: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
+        """Stored vectors of the images ``ids`` (at least one), in that order."""
+        return np.stack([np.asarray(self._cell(int(i), ["embedding"])["embedding"], np.float32) for i in ids])
+
+    def blocks(self, start: int, stop: int) -> Iterator[Float16[np.ndarray, "n d"]]:
+        """The vectors of ids [start, stop), in blocks of at most one row group."""
+        for path, end, count in zip(self._paths, self._ends, self._counts, strict=True):
+            first = int(end) - count
+            for group in range(-(-count // ROW_GROUP)):
+                low = first + group * ROW_GROUP
+                high = min(low + ROW_GROUP, int(end))
+                if low < stop and high > start:
+                    with self._lock:
+                        block = embedding_column(self._open(path).read_row_group(group, ["embedding"]))
+                    yield block[max(start - low, 0) : min(stop, high) - low]
+
+    def _cell(self, id: int, columns: list[str]) -> dict[str, Any]:
+        if not 0 <= id < len(self):
+            raise QueryError("no image with this id", got=id, remedy=f"ids run from 0 to {len(self) - 1}")
+        part = int(np.searchsorted(self._ends, id, side="right"))
+        row = id - (int(self._ends[part]) - self._counts[part])
+        with self._lock:
+            table = self._open(self._paths[part]).read_row_group(row // ROW_GROUP, columns)
+        cells: dict[str, Any] = table.slice(row % ROW_GROUP, 1).to_pylist()[0]
+        return cells
+
+
+class EmbeddingSet(PartReader):
+    """A finished embedding set, opened for reading.
+
+    Args:
+        folder: holds ``manifest.json``.
+        root: where the images are now, if they moved since the build.
+
+    Raises:
+        StorageError: the folder is no embedding set, or a part is missing or truncated.
+    """
+
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
+        self.folder = folder
+        self.manifest: EmbeddingManifest = read_embedding_manifest(folder)
+        self.root = root or Path(self.manifest.root)
+        for entry in self.files():
+            entry.check_size(folder)
+        super().__init__(folder, self.manifest.parts)
+
+    def resolve(self, row: ImageRow) -> Path:
+        """Where the image's file should be."""
+        return self.root / row.path
+
+    def rejected(self) -> list[Rejected]:
+        """The files that could not be read, and why."""
+        entry = self.manifest.rejected
+        return read_rejected(self.folder / entry.name) if entry else []
+
+    def files(self) -> Iterator[FileEntry]:
+        """Every file the manifest vouches for."""
+        yield from self.manifest.parts
+        if self.manifest.rejected:
+            yield self.manifest.rejected
+
+
+def embedding_column(table: pa.Table) -> Float16[np.ndarray, "n d"]:
+    """The ``embedding`` column of a table as an array."""
+    column = table["embedding"].combine_chunks()
+    flat: Float16[np.ndarray, " m"] = column.flatten().to_numpy()
+    return flat.reshape(-1, column.type.list_size)
+
+
+def _open_part(path: Path) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+
+    return pq.ParquetFile(path, memory_map=True)

@@ -1,0 +1,149 @@
+"""The engine: an open index that answers queries."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from simat import plugins
+from simat.edits import Edit
+from simat.embeddings import EmbeddingSet
+from simat.encoders import load_encoder
+from simat.encoders.runtime import RuntimeOptions
+from simat.errors import QueryError
+from simat.manifest import IndexManifest, read_index_manifest
+from simat.searcher import Searcher, open_shards, require_faiss
+from simat.types import Answer, Backend, Cancel, EmbeddingSpace, Encoder, ImageInput, OnStep, Query
+from simat.vectors import unit_rows
+
+REMEMBERED_TEXTS = 4096
+
+
+def open_engine(
+    index: str | Path,
+    encoder: Encoder | str | None = None,
+    root: str | Path | None = None,
+    options: RuntimeOptions | None = None,
+) -> Engine:
+    """Open an index; ``simat.open`` is this function.
+
+    Args:
+        index: folder made by ``simat index build``.
+        encoder: an encoder or its spec, if not the one the index names.
+        root: where the images are now, if they moved since the build.
+        options: precision, device and threads.
+
+    Raises:
+        StorageError: no index, half built, damaged, or of a newer format.
+        SpaceMismatchError: ``encoder`` does not make the vectors that the index holds.
+    """
+    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions())
+
+
+class Engine:
+    """Answers queries over one index; safe to share between threads.
+
+    Attributes:
+        folder: where the index is.
+        manifest: what it holds.
+        embeddings: metadata and vectors by id.
+        searcher: its shards.
+    """
+
+    def __init__(
+        self, folder: Path, encoder: Encoder | str | None, root: Path | None, options: RuntimeOptions
+    ) -> None:
+        require_faiss()
+        self.folder, self._options = folder, options
+        self.manifest: IndexManifest = read_index_manifest(folder)
+        self.embeddings = EmbeddingSet(folder / self.manifest.embeddings, root)
+        self.manifest.space.require(self.embeddings.manifest.space)
+        self.searcher = Searcher(open_shards(folder, self.manifest), self.manifest.search, options.cores)
+        self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._backends: dict[str, Backend] = {}
+        if encoder is not None:
+            self.encoder = self._checked(load_encoder(encoder, options) if isinstance(encoder, str) else encoder)
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space of the index's vectors."""
+        return self.manifest.space
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that the index names, loaded when first needed.
+
+        Raises:
+            SpaceMismatchError: it is installed with other weights than the index was built with.
+        """
+        return self._checked(load_encoder(self.space.encoder, self._options))
+
+    def search(
+        self, text: str | None = None, *, image: ImageInput | None = None, k: int | None = None,
+        include_self: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Images nearest to words, or to an image.
+
+        Raises:
+            QueryError: neither or both are given, or k is out of range.
+        """
+        if (text is None) == (image is None):
+            raise QueryError("search for words or for an image", got="both" if text else "neither")
+        composer = "text" if image is None else "image"
+        return self.answer(Query(image=image, text=text, k=k, composer=composer, include_self=include_self))
+
+    def edit(
+        self, image: ImageInput, edits: str | Sequence[Edit], *, scale: float = 1.0, k: int | None = None,
+        composer: str = "delta", include_self: bool = False,
+    ) -> Answer:  # fmt: skip
+        """Images like ``image``, but edited: ``engine.edit("dog.jpg", "dog -> cat")``.
+
+        Args:
+            image: a path, a PIL image, an RGB array, or an id in the index.
+            edits: edits or their text; see :func:`simat.edits.parse_edits`.
+            scale: λ of eq. 3.2.
+            k: how many answers (None: ten, or all where there are fewer).
+            composer: a name in :data:`simat.compose.COMPOSERS`.
+            include_self: let the query image be among its own answers.
+        """
+        return self.answer(
+            Query(image=image, edits=edits, scale=scale, k=k, composer=composer, include_self=include_self)
+        )
+
+    def answer(
+        self, query: Query, backend: str = "retrieve", on_step: OnStep | None = None, cancel: Cancel | None = None
+    ) -> Answer:
+        """Answer any query with any installed backend."""
+        with self._lock:
+            if backend not in self._backends:
+                self._backends[backend] = plugins.load(plugins.BACKENDS, backend)(self)
+        return self._backends[backend].answer(query, on_step, cancel)
+
+    def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
+        """Unit rows, one per text; the last ``REMEMBERED_TEXTS`` are kept."""
+        with self._lock:
+            known = {t: self._texts[t] for t in texts if t in self._texts}
+        new = [t for t in dict.fromkeys(texts) if t not in known]
+        if new:
+            known.update(zip(new, unit_rows(self.encoder.encode_texts(new), "text vector"), strict=True))
+        with self._lock:
+            for t in texts:
+                self._texts[t] = known[t]
+                self._texts.move_to_end(t)
+            while len(self._texts) > REMEMBERED_TEXTS:
+                self._texts.popitem(last=False)
+        return np.stack([known[t] for t in texts])
+
+    def _checked(self, encoder: Encoder) -> Encoder:
+        self.space.require(encoder.space)
+        return encoder

@@ -1,0 +1,174 @@
+"""The two manifests: what an embedding set and an index hold, in which space, with which checksums.
+
+Manifests carry no times: the same input gives the same bytes, whether or not the build was interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from simat.errors import StorageError
+from simat.files import sha256_file, write_text
+from simat.types import EmbeddingSpace
+
+M = TypeVar("M", "EmbeddingManifest", "IndexManifest")
+FORMAT_VERSION = 1
+NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A file of ``rows`` rows beside its manifest.
+
+    Attributes:
+        name: path relative to the manifest's folder.
+    """
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, folder: Path, name: str, rows: int) -> Self:
+        """Measure ``folder / name``."""
+        path = folder / name
+        return cls(name, rows, path.stat().st_size, sha256_file(path))
+
+    def check_size(self, folder: Path) -> Path:
+        """The path of the file, which must be there and of the right size.
+
+        Raises:
+            StorageError: missing or truncated.
+        """
+        path = folder / self.name
+        if not path.is_file():
+            raise StorageError(f"{self.name} is missing", got=str(folder), remedy="build the index again")
+        size = path.stat().st_size
+        if size != self.bytes:
+            raise StorageError(
+                f"{self.name} was truncated or altered", got=f"{size} bytes instead of {self.bytes}",
+                remedy="build the index again",
+            )  # fmt: skip
+        return path
+
+    def check(self, folder: Path) -> Path:
+        """As :meth:`check_size`, and every byte must be the one that was written."""
+        path = self.check_size(folder)
+        if sha256_file(path) != self.sha256:
+            raise StorageError(
+                f"{self.name} was altered", got="another SHA-256 than its manifest's", remedy="build the index again"
+            )
+        return path
+
+
+@dataclass(frozen=True)
+class EmbeddingManifest:
+    """An embedding set.
+
+    Attributes:
+        space: where the vectors live.
+        root: folder that the paths of the images are relative to.
+        parts: Parquet files, in the order of their ids.
+        rows: images embedded.
+        duplicates: how many of them share their bytes with an earlier one.
+        rejected: the list of files that could not be read, None when there are none.
+        config: what the build was asked for.
+    """
+
+    space: EmbeddingSpace
+    root: str
+    parts: tuple[FileEntry, ...]
+    rows: int
+    duplicates: int = 0
+    rejected: FileEntry | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """An index over an embedding set.
+
+    Attributes:
+        space: where the vectors live.
+        embeddings: folder of the embedding set, relative to the index or absolute.
+        factory: the FAISS factory string of every shard.
+        shards: FAISS files; ids run through them in order.
+        rows: vectors in all shards.
+        search: parameters of a search, e.g. ``{"nprobe": 16}``.
+        recall: recall@k against exact search, measured on held-back queries.
+        config: what the build was asked for.
+    """
+
+    space: EmbeddingSpace
+    embeddings: str
+    factory: str
+    shards: tuple[FileEntry, ...]
+    rows: int
+    search: Mapping[str, int] = field(default_factory=dict)
+    recall: Mapping[str, float] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def write_manifest(folder: Path, manifest: EmbeddingManifest | IndexManifest) -> None:
+    """Write ``folder/manifest.json``; the last file of a build, it makes the folder whole."""
+    kind = "index" if isinstance(manifest, IndexManifest) else "embeddings"
+    document = {"format": f"simat/{kind}", "version": FORMAT_VERSION, **asdict(manifest)}
+    write_text(folder / NAME, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_index_manifest(folder: Path) -> IndexManifest:
+    """Read and check the manifest of an index.
+
+    Raises:
+        StorageError: no index, half built, another kind of folder, damaged, or of a newer version.
+    """
+    document = _read(folder, "index")
+    document["shards"] = tuple(FileEntry(**entry) for entry in document["shards"])
+    return _build(IndexManifest, folder, document)
+
+
+def read_embedding_manifest(folder: Path) -> EmbeddingManifest:
+    """Read and check the manifest of an embedding set; raises as :func:`read_index_manifest` does."""
+    document = _read(folder, "embeddings")
+    document["parts"] = tuple(FileEntry(**entry) for entry in document["parts"])
+    document["rejected"] = FileEntry(**document["rejected"]) if document["rejected"] else None
+    return _build(EmbeddingManifest, folder, document)
+
+
+def _read(folder: Path, kind: str) -> dict[str, Any]:
+    path = folder / NAME
+    if not path.is_file():
+        if (folder / "building.json").is_file():
+            raise StorageError(
+                "the index is half built", got=str(folder), remedy="run the same 'simat index build' again to resume"
+            )
+        raise StorageError("no index here", got=str(folder), remedy="make one with 'simat index build PHOTOS INDEX'")
+    try:
+        document = json.loads(path.read_bytes())
+        format_name, version = document.pop("format"), document.pop("version")
+        document["space"] = EmbeddingSpace(**document["space"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError("the manifest is damaged", got=str(path), remedy="build the index again") from error
+    if format_name != f"simat/{kind}":
+        raise StorageError(f"not a folder of kind {kind}", got=str(format_name))
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StorageError(
+            f"format version {version} is newer than {FORMAT_VERSION}, the newest this simat reads",
+            got=str(folder), remedy="upgrade simat",
+        )  # fmt: skip
+    return dict(document)
+
+
+def _build(kind: type[M], folder: Path, document: dict[str, Any]) -> M:
+    names = {field.name for field in dataclasses.fields(kind)}
+    try:
+        # Fields that a later minor version added do not matter to this one.
+        return kind(**{name: value for name, value in document.items() if name in names})
+    except TypeError as error:
+        raise StorageError("the manifest is damaged", got=str(folder), remedy="build the index again") from error
