@@ -30,7 +30,7 @@ from simat.manifest import (
 )
 from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
-from simat.types import EmbeddingSpace, Encoder
+from simat.types import Encoder
 
 STATE, SCAN, EMBEDDINGS, SHARDS, REJECTED = "building.json", "scan.parquet", "embeddings", "shards", "rejected.parquet"
 
@@ -46,9 +46,12 @@ class Built:
 
 
 def build_index(
-    folder: Path, config: BuildConfig, machine: Machine | None = None, progress: Progress | None = None,
+    folder: Path,
+    config: BuildConfig,
+    machine: Machine | None = None,
+    progress: Progress | None = None,
     encoder: Encoder | None = None,
-) -> Built:  # fmt: skip
+) -> Built:
     """Build, resume, or find finished the index of ``config.photos`` in ``folder``.
 
     Args:
@@ -104,9 +107,15 @@ class _Build:
         cores = self._machine.runtime(config.precision).cores
         shards = ShardBuilder(self._folder / SHARDS, embeddings, config, cores).run(self._progress)
         manifest = IndexManifest(
-            self._encoder.space, EMBEDDINGS, config.factory, shards.entries, len(embeddings), shards.search,
-            shards.recall, self._config.as_dict(),
-        )  # fmt: skip
+            self._encoder.space,
+            EMBEDDINGS,
+            config.factory,
+            shards.entries,
+            len(embeddings),
+            shards.search,
+            shards.recall,
+            self._config.as_dict(),
+        )
         write_manifest(self._folder, manifest)
         _tidy(self._folder)
         return Built(self._folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
@@ -148,9 +157,14 @@ class _Build:
     def _manifest(self, folder: Path, done: Embedded, rejected: int) -> EmbeddingManifest:
         entry = FileEntry.of(folder, REJECTED, rejected) if rejected else None
         return EmbeddingManifest(
-            self._encoder.space, str(self._root), tuple(done.parts), done.rows, done.duplicates, entry,
+            self._encoder.space,
+            str(self._root),
+            tuple(done.parts),
+            done.rows,
+            done.duplicates,
+            entry,
             self._config.as_dict(),
-        )  # fmt: skip
+        )
 
 
 def _enter(folder: Path) -> bool:
@@ -197,6 +211,7 @@ def _require_same(known: dict[str, Any], wanted: dict[str, Any], folder: Path) -
     changed = [f"{name} {old.get(name)!r} -> {new[name]!r}" for name in new if old.get(name) != new[name]]
     if changed or ("space" in wanted and known.get("space") != wanted["space"]):
         raise BuildError(
-            f"{folder} was begun with other settings", got=", ".join(changed) or "other weights of the encoder",
+            f"{folder} was begun with other settings",
+            got=", ".join(changed) or "other weights of the encoder",
             remedy="repeat the same settings, or give a new folder",
-        )  # fmt: skip
+        )

@@ -47,9 +47,10 @@ def empty_index(dim: int, factory: str) -> Any:
         return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise BuildError(
-            f"FAISS cannot make a {dim}-d index of this factory string", got=repr(factory),
+            f"FAISS cannot make a {dim}-d index of this factory string",
+            got=repr(factory),
             remedy="try Flat, IVF1024,Flat or HNSW32",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def training_size(index: Any) -> int:

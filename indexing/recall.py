@@ -17,9 +17,11 @@ TIE = 1e-6  # two neighbours this close may change places
 
 
 def exact_neighbours(
-    queries: Float32[np.ndarray, "q d"], ids: Int64[np.ndarray, " q"],
-    blocks: Iterable[Float16[np.ndarray, "n d"]], k: int = K,
-) -> Hits:  # fmt: skip
+    queries: Float32[np.ndarray, "q d"],
+    ids: Int64[np.ndarray, " q"],
+    blocks: Iterable[Float16[np.ndarray, "n d"]],
+    k: int = K,
+) -> Hits:
     """The k nearest rows of all blocks by brute force, each query's own row left out.
 
     Args:

@@ -36,13 +36,13 @@ def walk(root: Path) -> Iterator[str]:
 
 def _walk(root: str, prefix: str) -> Iterator[str]:
     folders = []
-    with os.scandir(os.path.join(root, prefix)) as entries:
+    with os.scandir(Path(root, prefix)) as entries:
         ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     for entry in ordered:
         path = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             folders.append(path + "/")
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir():
+        elif Path(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir():
             yield path
     for folder in folders:
         yield from _walk(root, folder)

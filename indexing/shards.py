@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 
 from indexing.config import BuildConfig
 from indexing.factory import empty_index, search_knob, training_size
-from indexing.recall import K, QUERIES, exact_neighbours, recall_at_k
+from indexing.recall import QUERIES, K, exact_neighbours, recall_at_k
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
 from simat.files import atomic, remove_leftovers
@@ -80,8 +80,9 @@ class ShardBuilder:
             except RuntimeError as error:
                 raise BuildError(
                     f"FAISS cannot train {self._config.factory} on {len(sample)} vectors",
-                    got=str(error).strip().splitlines()[-1], remedy="try --factory Flat or fewer lists",
-                ) from error  # fmt: skip
+                    got=str(error).strip().splitlines()[-1],
+                    remedy="try --factory Flat or fewer lists",
+                ) from error
             with atomic(path) as temporary:
                 faiss.write_index(index, str(temporary))
         return faiss.read_index(str(path))

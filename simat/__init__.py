@@ -20,8 +20,18 @@ if TYPE_CHECKING:
     from simat.types import Answer, EmbeddingSpace, Query, Result
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Edit", "EmbeddingSpace", "Engine", "Query", "Result", "SimatError", "load_encoder",
-           "open", "parse_edits"]  # fmt: skip
+__all__ = [
+    "Answer",
+    "Edit",
+    "EmbeddingSpace",
+    "Engine",
+    "Query",
+    "Result",
+    "SimatError",
+    "load_encoder",
+    "open",
+    "parse_edits",
+]
 
 _HOMES = {
     "Answer": ("simat.types", "Answer"),

@@ -77,4 +77,5 @@ def compose(parts: Parts) -> Vector:
 
 
 def _unit(vector: Vector) -> Vector:
-    return unit_rows(vector[None], "query vector")[0]
+    unit: Vector = unit_rows(vector[None], "query vector")[0]
+    return unit

@@ -70,9 +70,7 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
-def write_part(
-    path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Float32[np.ndarray, "n d"]
-) -> None:
+def write_part(path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Float32[np.ndarray, "n d"]) -> None:
     """Write one part, whole or not at all; ids run from ``first_id``."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -94,9 +92,13 @@ def write_part(
     )
     with atomic(path) as temporary:
         pq.write_table(
-            table, temporary, row_group_size=ROW_GROUP, use_dictionary=False, write_statistics=False,
+            table,
+            temporary,
+            row_group_size=ROW_GROUP,
+            use_dictionary=False,
+            write_statistics=False,
             compression={name: "NONE" if name == "embedding" else "ZSTD" for name in table.column_names},
-        )  # fmt: skip
+        )
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:

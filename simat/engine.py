@@ -56,9 +56,7 @@ class Engine:
         searcher: its shards.
     """
 
-    def __init__(
-        self, folder: Path, encoder: Encoder | str | None, root: Path | None, options: RuntimeOptions
-    ) -> None:
+    def __init__(self, folder: Path, encoder: Encoder | str | None, root: Path | None, options: RuntimeOptions) -> None:
         require_faiss()
         self.folder, self._options = folder, options
         self.manifest: IndexManifest = read_index_manifest(folder)
@@ -89,9 +87,13 @@ class Engine:
         return self._checked(load_encoder(self.space.encoder, self._options))
 
     def search(
-        self, text: str | None = None, *, image: ImageInput | None = None, k: int | None = None,
+        self,
+        text: str | None = None,
+        *,
+        image: ImageInput | None = None,
+        k: int | None = None,
         include_self: bool = False,
-    ) -> Answer:  # fmt: skip
+    ) -> Answer:
         """Images nearest to words, or to an image.
 
         Raises:
@@ -103,9 +105,15 @@ class Engine:
         return self.answer(Query(image=image, text=text, k=k, composer=composer, include_self=include_self))
 
     def edit(
-        self, image: ImageInput, edits: str | Sequence[Edit], *, scale: float = 1.0, k: int | None = None,
-        composer: str = "delta", include_self: bool = False,
-    ) -> Answer:  # fmt: skip
+        self,
+        image: ImageInput,
+        edits: str | Sequence[Edit],
+        *,
+        scale: float = 1.0,
+        k: int | None = None,
+        composer: str = "delta",
+        include_self: bool = False,
+    ) -> Answer:
         """Images like ``image``, but edited: ``engine.edit("dog.jpg", "dog -> cat")``.
 
         Args:

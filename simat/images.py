@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import stat
 import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from simat.errors import ImageError
@@ -33,10 +34,26 @@ _TURN = {  # EXIF orientation -> what makes the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = {
-    Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90
-}  # fmt: skip
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, MemoryError,
-           OverflowError, ZeroDivisionError, AttributeError, struct.error, Image.DecompressionBombError)  # fmt: skip
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+}
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    ZeroDivisionError,
+    AttributeError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +109,11 @@ class ImageTransform:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for fingerprints and manifests."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`as_dict`, after a journey through JSON."""
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -212,7 +234,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_rgb(image: Image.Image) -> Image.Image:
     """16-bit and float greys: PIL's own conversion clips at 255 instead of scaling."""
-    grey = np.nan_to_num(np.asarray(image, dtype=np.float32))
+    grey: Float[np.ndarray, "h w"] = np.nan_to_num(np.asarray(image, dtype=np.float32))
     if image.mode == "F" and grey.max(initial=0) <= 1:
         grey = grey * 255
     elif grey.max(initial=0) > 255:

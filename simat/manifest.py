@@ -52,9 +52,10 @@ class FileEntry:
         size = path.stat().st_size
         if size != self.bytes:
             raise StorageError(
-                f"{self.name} was truncated or altered", got=f"{size} bytes instead of {self.bytes}",
+                f"{self.name} was truncated or altered",
+                got=f"{size} bytes instead of {self.bytes}",
                 remedy="build the index again",
-            )  # fmt: skip
+            )
         return path
 
     def check(self, folder: Path) -> Path:
@@ -160,8 +161,9 @@ def _read(folder: Path, kind: str) -> dict[str, Any]:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StorageError(
             f"format version {version} is newer than {FORMAT_VERSION}, the newest this simat reads",
-            got=str(folder), remedy="upgrade simat",
-        )  # fmt: skip
+            got=str(folder),
+            remedy="upgrade simat",
+        )
     return dict(document)
 
 

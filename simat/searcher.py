@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +105,12 @@ def _blocks(shard: Any, first: int, pieces: int) -> list[Block]:
     vectors = faiss.rev_swig_ptr(shard.get_xb(), shard.ntotal * shard.d).reshape(shard.ntotal, shard.d)
     pieces = max(1, min(pieces, shard.ntotal // MIN_BLOCK))
     bounds = np.linspace(0, shard.ntotal, pieces + 1).astype(int)
-    return [Block(first + int(a), vectors=vectors[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [Block(first + int(a), vectors=vectors[a:b]) for a, b in pairwise(bounds)]
 
 
 def search_parameters(index: Any, values: Mapping[str, int]) -> Any:
     """FAISS ``SearchParameters`` of the class that ``index`` takes, None where there is nothing to set."""
-    import faiss
-
+    faiss = require_faiss()
     if not values:
         return None
     kind = faiss.SearchParametersHNSW if "efSearch" in values else faiss.SearchParametersIVF
@@ -157,9 +157,10 @@ def _read_shard(folder: Path, entry: FileEntry, dim: int) -> Any:
         raise StorageError(f"FAISS cannot read {entry.name}", got=reason, remedy="build the index again") from error
     if (shard.ntotal, shard.d) != (entry.rows, dim):
         raise StorageError(
-            f"{entry.name} is not the shard of this index", got=f"{shard.ntotal} × {shard.d} vectors instead of "
-            f"{entry.rows} × {dim}", remedy="build the index again",
-        )  # fmt: skip
+            f"{entry.name} is not the shard of this index",
+            got=f"{shard.ntotal} × {shard.d} vectors instead of {entry.rows} × {dim}",
+            remedy="build the index again",
+        )
     return shard
 
 

@@ -33,9 +33,7 @@ def to_half(rows: Float32[np.ndarray, "n d"]) -> Float16[np.ndarray, "n d"]:
     return rows.astype(np.float16)
 
 
-def merge_hits(
-    ids: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int
-) -> Hits:
+def merge_hits(ids: Int64[np.ndarray, "q m"], scores: Float32[np.ndarray, "q m"], k: int) -> Hits:
     """The k best of m candidates per query, ties by smaller id, so that shard order does not matter.
 
     Args:

@@ -146,9 +146,15 @@ def transform_of(model: Any) -> ImageTransform:
     if resize == "shortest" and height != width:
         raise EncoderError("shortest-edge resizing to a frame that is no square", got=f"{height} × {width}")
     return ImageTransform(
-        height, width, edge=height, mean=tuple(config["mean"]), std=tuple(config["std"]), resize=resize,
-        interpolation=config.get("interpolation", "bicubic").upper(), fill=config.get("fill_color", 0),
-    )  # fmt: skip
+        height,
+        width,
+        edge=height,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        resize=resize,
+        interpolation=config.get("interpolation", "bicubic").upper(),
+        fill=config.get("fill_color", 0),
+    )
 
 
 class OpenClipEncoder:
@@ -157,7 +163,7 @@ class OpenClipEncoder:
     def __init__(self, spec: str, checkpoint: Checkpoint, options: RuntimeOptions) -> None:
         self._checkpoint, self._options = checkpoint, options
         facts = self._facts()
-        self._transform = ImageTransform(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts["transform"].items()})  # fmt: skip
+        self._transform = ImageTransform.from_dict(facts["transform"])
         fingerprint = sha256_text(f"{checkpoint.fingerprint}\n{self._transform}")
         self._space = EmbeddingSpace(spec, fingerprint, facts["dim"])
 

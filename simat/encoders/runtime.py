@@ -204,7 +204,7 @@ def _convert(network: Network, path: Path) -> None:
     try:
         with torch.no_grad():
             example = tuple(torch.from_numpy(x) for x in network.example())
-            traced = torch.jit.trace(module, example, check_trace=False)
+            traced: Any = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     front_end = FrontEndManager().load_by_framework("pytorch")

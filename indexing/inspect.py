@@ -1,0 +1,82 @@
+"""What ``simat index info`` and ``verify`` tell."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from simat.embeddings import EmbeddingSet, split_path
+from simat.errors import StorageError
+from simat.manifest import read_index_manifest
+from simat.progress import Progress, Silent
+from simat.searcher import open_shards
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Facts of an index, under stable names.
+
+    Raises:
+        StorageError: no index, half built, damaged, or of a newer format.
+    """
+    manifest = read_index_manifest(folder)
+    embeddings = EmbeddingSet(folder / manifest.embeddings)
+    rejected = embeddings.rejected()
+    reasons = Counter(item.reason.split(";")[0] for item in rejected)
+    return {
+        "index": str(folder),
+        "images": manifest.rows,
+        "duplicates": embeddings.manifest.duplicates,
+        "root": split_path(str(embeddings.root))[0],
+        "encoder": manifest.space.encoder,
+        "fingerprint": manifest.space.fingerprint,
+        "dim": manifest.space.dim,
+        "factory": manifest.factory,
+        "shards": len(manifest.shards),
+        "parts": len(embeddings.manifest.parts),
+        "bytes": sum(entry.bytes for entry in (*manifest.shards, *embeddings.files())),
+        "search": dict(manifest.search),
+        "recall": dict(manifest.recall),
+        "rejected": len(rejected),
+        "reasons": dict(reasons.most_common()),
+        "rejected_files": [{"path": split_path(item.path)[0], "reason": item.reason} for item in rejected],
+    }
+
+
+def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, Any]:
+    """Hash every file, open every shard, and count every row.
+
+    Raises:
+        StorageError: the first thing that is not as the manifests say.
+    """
+    progress = progress or Silent()
+    manifest = read_index_manifest(folder)
+    embeddings = EmbeddingSet(folder / manifest.embeddings)
+    manifest.space.require(embeddings.manifest.space)
+    files = [(folder, entry) for entry in manifest.shards] + [
+        (embeddings.folder, entry) for entry in embeddings.files()
+    ]
+    size = sum(entry.bytes for _, entry in files)
+    progress.start("verify", size, "bytes")
+    for where, entry in files:
+        entry.check(where)
+        progress.advance(entry.bytes)
+    open_shards(folder, manifest)
+    _check_ids(embeddings)
+    return {"index": str(folder), "files": len(files), "bytes": size, "rows": manifest.rows, "whole": True}
+
+
+def _check_ids(embeddings: EmbeddingSet) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    first = 0
+    for entry in embeddings.manifest.parts:
+        ids = pq.read_table(embeddings.folder / entry.name, columns=["id"])["id"].to_numpy()
+        if not np.array_equal(ids, np.arange(first, first + entry.rows)):
+            raise StorageError(f"the ids of {entry.name} do not run on", got=_run(ids), remedy="build the index again")
+        first += entry.rows
+
+
+def _run(ids: Any) -> str:
+    return f"{ids[0]}..{ids[-1]}" if len(ids) else "none"

@@ -1,0 +1,5 @@
+"""``simat demo``."""
+
+
+def demo() -> None:
+    """Show it."""

@@ -1,0 +1,106 @@
+"""Contact sheets: the query, the words, and what came back, on one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from simat.errors import ImageError, SimatError
+from simat.files import atomic
+from simat.images import decode, read_bytes
+from simat.types import Result
+
+CELL, GAP, LINE, MARGIN = 168, 12, 20, 24
+PAPER, INK, FAINT, FRAME = (250, 249, 246), (28, 28, 30), (120, 120, 124), (226, 92, 58)
+PER_ROW = 6
+
+Row = tuple[Path | None, str, Sequence[Result]]
+
+
+def contact_sheet(rows: Sequence[Row], heading: str | None = None) -> Image.Image:
+    """Draw one row per query: its image where it has one, its words, and its results with their scores.
+
+    Args:
+        rows: (query image or None, words, results).
+        heading: a line above everything.
+    """
+    top = MARGIN + (2 * LINE if heading else 0)
+    height = CELL + 2 * LINE + GAP
+    width = 2 * MARGIN + (PER_ROW + 1) * (CELL + GAP) + GAP
+    sheet = Image.new("RGB", (width, top + max(1, len(rows)) * (height + LINE + GAP) + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if heading:
+        draw.text((MARGIN, MARGIN), heading, INK, _font(20))
+    for number, (query, words, results) in enumerate(rows):
+        _draw_row(sheet, draw, top + number * (height + LINE + GAP), query, words, results)
+    return sheet
+
+
+def save_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet, whole or not at all.
+
+    Raises:
+        SimatError: the suffix is no image format, or the folder is missing.
+    """
+    format_name = Image.registered_extensions().get(path.suffix.lower())
+    if format_name not in {"PNG", "JPEG", "WEBP"}:
+        raise SimatError("a sheet is a .png, .jpg or .webp file", got=path.name)
+    if not path.parent.is_dir():
+        raise SimatError("no such folder", got=str(path.parent))
+    with atomic(path) as temporary:
+        sheet.save(temporary, format_name)
+
+
+def _draw_row(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, query: Path | None, words: str, results: Sequence[Result]
+) -> None:
+    left = MARGIN
+    draw.text((left, top), _fitted(words, sheet.width - 2 * MARGIN, _font(17)), INK, _font(17))
+    top += LINE + GAP // 2
+    if query is not None:
+        _draw_cell(sheet, draw, left, top, query, "query", query.stem)
+        draw.rectangle((left - 3, top - 3, left + CELL + 2, top + CELL + 2), outline=FRAME, width=3)
+        left += CELL + 2 * GAP
+    for result in results[: PER_ROW if query is not None else PER_ROW + 1]:
+        name = result.path.stem if result.path else ""
+        _draw_cell(sheet, draw, left, top, result.image or result.path, f"{result.score:.3f}", name)
+        left += CELL + GAP
+
+
+def _draw_cell(
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    left: int,
+    top: int,
+    source: Image.Image | Path | None,
+    first: str,
+    second: str,
+) -> None:
+    sheet.paste(_thumbnail(source), (left, top))
+    draw.text((left, top + CELL + 4), first, INK, _font(14))
+    draw.text((left, top + CELL + 4 + LINE), _fitted(second, CELL, _font(12)), FAINT, _font(12))
+
+
+def _thumbnail(source: Image.Image | Path | None) -> Image.Image:
+    try:
+        picture = decode(read_bytes(source), CELL) if isinstance(source, Path) else source
+    except ImageError:  # moved or deleted since the build: the sheet says so instead of failing
+        picture = None
+    if picture is None:
+        blank = Image.new("RGB", (CELL, CELL), (232, 230, 226))
+        ImageDraw.Draw(blank).text((CELL // 2, CELL // 2), "no file", FAINT, _font(14), anchor="mm")
+        return blank
+    return ImageOps.fit(picture, (CELL, CELL), Image.Resampling.LANCZOS)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    while text and font.getlength(text) > width:
+        text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
+    return text
