@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError
@@ -46,7 +46,7 @@ class BuildConfig:
             raise BuildError("target_recall must lie in (0, 1]", got=self.target_recall)
 
     @classmethod
-    def read(cls, file: Path | None, flags: Mapping[str, Any]) -> Self:
+    def read(cls, file: Path | None, flags: Mapping[str, Any]) -> BuildConfig:
         """Defaults, overlaid by a TOML file, overlaid by the flags that are not None.
 
         Raises:
@@ -55,7 +55,7 @@ class BuildConfig:
         given = {name: value for name, value in flags.items() if value is not None}
         return cls(**{**(_read_toml(file, {f.name for f in fields(cls)}) if file else {}), **given})
 
-    def resolved(self, rows: int, dim: int) -> Self:
+    def resolved(self, rows: int, dim: int) -> BuildConfig:
         """The same settings with ``factory`` decided."""
         from indexing.factory import choose_factory
 

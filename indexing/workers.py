@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Self
 
 import numpy as np
 from jaxtyping import UInt8
@@ -52,7 +51,7 @@ class Worker:
     since: float = 0.0
 
     @classmethod
-    def start(cls, transform: ImageTransform | None) -> Self:
+    def start(cls, transform: ImageTransform | None) -> Worker:
         """Start a process; it inherits one end of a socket and nothing else."""
         ours, theirs = Pipe()
         arguments = [sys.executable, "-c", "from indexing.decoder import main; main()", str(theirs.fileno())]
@@ -111,7 +110,7 @@ class DecodePool:
         self._chunk = CHUNK if transform else CHUNK_WHOLE
         self._workers = [Worker.start(transform) for _ in range(count)]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> DecodePool:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -111,7 +111,7 @@ class ImageTransform:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageTransform:
         """The inverse of :meth:`as_dict`, after a journey through JSON."""
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from simat.errors import StorageError
 from simat.files import sha256_file, write_text
@@ -35,7 +35,7 @@ class FileEntry:
     sha256: str
 
     @classmethod
-    def of(cls, folder: Path, name: str, rows: int) -> Self:
+    def of(cls, folder: Path, name: str, rows: int) -> FileEntry:
         """Measure ``folder / name``."""
         path = folder / name
         return cls(name, rows, path.stat().st_size, sha256_file(path))

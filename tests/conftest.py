@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-
-from jaxtyping import install_import_hook
-
-install_import_hook(["simat", "indexing", "finetune", "eval", "data"], "beartype.beartype")
-
 import pytest
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+install_import_hook(["simat", "indexing", "finetune", "eval", "data"], "beartype.beartype")
 
 settings.register_profile("house", deadline=None, max_examples=50, derandomize=True)
 settings.load_profile("house")

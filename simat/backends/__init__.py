@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,6 +16,7 @@ from simat.types import Accepts, Encoder, Query
 ALWAYS = frozenset({"k", "include_self"})  # every backend may return several answers
 
 
+@runtime_checkable
 class Resources(Protocol):
     """What an open index offers its backends."""
 

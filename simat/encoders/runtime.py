@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -74,6 +74,7 @@ class Network:
     fixed: bool
 
 
+@runtime_checkable
 class Runtime(Protocol):
     """A network ready to run."""
 
@@ -169,7 +170,7 @@ class OpenVinoRuntime:
         outputs: Float32[np.ndarray, "n d"] = np.concatenate(chunks)[: len(inputs[0])]
         return outputs
 
-    def _feed(self, inputs: Sequence[Rows], start_row: int) -> dict[int, Rows]:
+    def _feed(self, inputs: Sequence[Rows], start_row: int) -> dict[int, Shaped[np.ndarray, "batch ..."]]:
         rows = {i: x[start_row : start_row + self._batch] for i, x in enumerate(inputs)}
         missing = self._batch - len(rows[0])
         if not (self._fixed and missing):
