@@ -41,6 +41,9 @@ class Block:
     index: Any | None = None
     vectors: Float32[np.ndarray, "n d"] | None = None
 
+    def __len__(self) -> int:
+        return int(self.index.ntotal) if self.index is not None else 0 if self.vectors is None else len(self.vectors)
+
 
 class Searcher:
     """Searches the shards of an index; safe to share between threads, and deterministic.
@@ -83,17 +86,28 @@ class Searcher:
         return merge_hits(np.concatenate([ids for ids, _ in found], 1), np.concatenate([s for _, s in found], 1), k)
 
     def _search_block(self, block: Block, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """At least the k best of a block: as many more as it takes to see the end of a tie for the last place.
+
+        FAISS keeps any of the rows that tie; which ones, would depend on how the vectors were cut into shards.
+        """
+        last, asked = min(k, len(block)) - 1, min(k + 1, len(block))
+        while True:
+            scores, rows = self._faiss_search(block, queries, asked)
+            found = rows >= 0
+            tied = found[:, -1] & (scores[:, last] == scores[:, -1])
+            if asked == len(block) or not tied.any():
+                return np.where(found, rows + block.first, -1), np.where(found, scores, -np.inf).astype(np.float32)
+            asked = min(2 * asked, len(block))
+
+    def _faiss_search(self, block: Block, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
         if block.vectors is not None:
-            k = min(k, len(block.vectors))
             scores, rows = faiss.knn(queries, block.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
         else:
             assert block.index is not None
-            k = min(k, block.index.ntotal)
             scores, rows = block.index.search(queries, k, params=search_parameters(block.index, self._search))
-        found = rows >= 0
-        return np.where(found, rows + block.first, -1), np.where(found, scores, -np.inf).astype(np.float32)
+        return scores, rows
 
 
 def _blocks(shard: Any, first: int, pieces: int) -> list[Block]:
