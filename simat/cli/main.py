@@ -67,3 +67,7 @@ def main() -> None:
 def _arguments(arguments: list[str]) -> list[str]:
     # `simat edit INDEX dog.jpg "- person"`: an edit that begins with a minus sign is no option.
     return [f" {a}" if a.startswith("- ") else a for a in arguments]
+
+
+if __name__ == "__main__":
+    main()
