@@ -14,6 +14,7 @@ from typing import Any
 
 from indexing.config import BuildConfig, Machine
 from indexing.embed import Embedded, Embedder
+from indexing.factory import empty_index
 from indexing.scan import write_scan
 from indexing.shards import ShardBuilder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, write_rejected
@@ -71,6 +72,7 @@ def build_index(
     if not root.is_dir():
         raise BuildError("no such folder of photos", got=str(root))
     encoder = encoder or load_encoder(config.encoder, machine.runtime(config.precision))
+    _check(config, machine, encoder)
     created = _enter(folder)
     with locked(folder):
         if (folder / NAME).exists():
@@ -165,6 +167,13 @@ class _Build:
             entry,
             self._config.as_dict(),
         )
+
+
+def _check(config: BuildConfig, machine: Machine, encoder: Encoder) -> None:
+    """Refuse before any work what would be refused at its end."""
+    _ = machine.decoders
+    if config.factory != "auto":
+        empty_index(encoder.space.dim, config.factory)
 
 
 def _enter(folder: Path) -> bool:

@@ -53,7 +53,7 @@ class BuildConfig:
             BuildError: the file cannot be read, or has keys that are no settings.
         """
         given = {name: value for name, value in flags.items() if value is not None}
-        return cls(**{**(_read_toml(file, {f.name for f in fields(cls)}) if file else {}), **given})
+        return cls(**{**(_read_toml(file, {f.name: str(f.type) for f in fields(cls)}) if file else {}), **given})
 
     def resolved(self, rows: int, dim: int) -> BuildConfig:
         """The same settings with ``factory`` decided."""
@@ -68,14 +68,17 @@ class BuildConfig:
         return asdict(self)
 
 
-def _read_toml(file: Path, names: set[str]) -> dict[str, Any]:
+def _read_toml(file: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise BuildError("cannot read the configuration", got=f"{file}: {error}") from error
-    unknown = sorted(set(values) - names)
+    unknown = sorted(set(values) - set(kinds))
     if unknown:
-        raise BuildError("no such settings", got=", ".join(unknown), remedy=f"there are: {', '.join(sorted(names))}")
+        raise BuildError("no such settings", got=", ".join(unknown), remedy=f"there are: {', '.join(sorted(kinds))}")
+    for name, value in values.items():
+        if type(value).__name__ not in {kinds[name], "int" if kinds[name] == "float" else kinds[name]}:
+            raise BuildError(f"the setting {name} must be of type {kinds[name]}", got=repr(value))
     return values
 
 

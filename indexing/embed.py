@@ -17,7 +17,7 @@ from indexing.decoder import Decoded
 from indexing.scan import read_scan
 from indexing.workers import DecodePool, Pixels
 from simat.embeddings import ImageRow, PartReader, Rejected, read_rejected, write_part, write_rejected
-from simat.errors import EncoderError
+from simat.errors import BuildError, EncoderError
 from simat.files import remove_leftovers
 from simat.manifest import FileEntry
 from simat.progress import Progress
@@ -85,7 +85,20 @@ class Embedder:
             files: its length.
             workers: decoder processes.
             progress: told after every batch.
+
+        Raises:
+            BuildError: the disk is full.
         """
+        try:
+            return self._run(scan, files, workers, progress)
+        except sqlite3.OperationalError as error:
+            raise BuildError(
+                "cannot remember which files were seen",
+                got=str(error),
+                remedy="free the disk; the same command goes on where it was",
+            ) from error
+
+    def _run(self, scan: Path, files: int, workers: int, progress: Progress) -> Embedded:
         remove_leftovers(self._folder)
         done, seen = Embedded(), SeenFiles(self._folder / ".seen.sqlite")
         starts = range(0, files, self._part_size)

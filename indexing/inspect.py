@@ -21,6 +21,8 @@ def describe(folder: Path) -> dict[str, Any]:
     """
     manifest = read_index_manifest(folder)
     embeddings = EmbeddingSet(folder / manifest.embeddings)
+    for entry in manifest.shards:
+        entry.check_size(folder)
     rejected = embeddings.rejected()
     reasons = Counter(item.reason.split(";")[0] for item in rejected)
     return {

@@ -42,10 +42,17 @@ def _walk(root: str, prefix: str) -> Iterator[str]:
         path = prefix + entry.name
         if entry.is_dir(follow_symlinks=False):
             folders.append(path + "/")
-        elif Path(entry.name).suffix.lower() in SUFFIXES and not entry.is_dir():
+        elif Path(entry.name).suffix.lower() in SUFFIXES and not _leads_to_folder(entry):
             yield path
     for folder in folders:
         yield from _walk(root, folder)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: the decoder will say so
+        return False
 
 
 def write_scan(root: Path, path: Path) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,33 +76,31 @@ class ShardBuilder:
         if not path.exists():
             sample = self._vectors(np.sort(self._training_pool[:wanted]))
             progress.start("train", None, "vectors")
-            try:
+            with _explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
                 index.train(sample)
-            except RuntimeError as error:
-                raise BuildError(
-                    f"FAISS cannot train {self._config.factory} on {len(sample)} vectors",
-                    got=str(error).strip().splitlines()[-1],
-                    remedy="try --factory Flat or fewer lists",
-                ) from error
-            with atomic(path) as temporary:
-                faiss.write_index(index, str(temporary))
+                with atomic(path) as temporary:
+                    faiss.write_index(index, str(temporary))
         return faiss.read_index(str(path))
 
     def _shard(self, number: int, start: int, trained: Any, progress: Progress) -> FileEntry:
-        import faiss
-
         path = self._folder / f"shard-{number:05}.faiss"
         stop = min(start + self._config.shard_size, self._rows)
-        if not path.exists():
-            index = faiss.clone_index(trained)
-            for block in self._embeddings.blocks(start, stop):
-                index.add(block.astype(np.float32))
-                progress.advance(len(block))
-            with atomic(path) as temporary:
-                faiss.write_index(index, str(temporary))
-        else:
+        if path.exists():
             progress.advance(stop - start)
+        else:
+            with _explained(f"FAISS cannot make {path.name} of {self._config.factory}"):
+                self._fill(path, start, stop, trained, progress)
         return FileEntry.of(self._folder.parent, f"{self._folder.name}/{path.name}", stop - start)
+
+    def _fill(self, path: Path, start: int, stop: int, trained: Any, progress: Progress) -> None:
+        import faiss
+
+        index = faiss.clone_index(trained)
+        for block in self._embeddings.blocks(start, stop):
+            index.add(block.astype(np.float32))
+            progress.advance(len(block))
+        with atomic(path) as temporary:
+            faiss.write_index(index, str(temporary))
 
     def _measure(self, indexes: list[Any], progress: Progress) -> tuple[dict[str, int], dict[str, float]]:
         """Tune on one half of the held-back queries, report on the other."""
@@ -133,3 +132,14 @@ class ShardBuilder:
             taken.append(block[ids[low:high] - first].astype(np.float32))
             first += len(block)
         return np.concatenate(taken)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn FAISS's errors, of which a full disk is one, into ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        # "Error in FUNCTION at FILE:LINE: Error: 'CONDITION' failed: REASON"
+        reason = str(error).strip().splitlines()[-1].rpartition(" failed: ")[2]
+        raise BuildError(what, got=reason, remedy="free the disk, or try --factory Flat in a new folder") from error

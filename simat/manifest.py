@@ -120,7 +120,7 @@ def write_manifest(folder: Path, manifest: EmbeddingManifest | IndexManifest) ->
     """Write ``folder/manifest.json``; the last file of a build, it makes the folder whole."""
     kind = "index" if isinstance(manifest, IndexManifest) else "embeddings"
     document = {"format": f"simat/{kind}", "version": FORMAT_VERSION, **asdict(manifest)}
-    write_text(folder / NAME, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / NAME, json.dumps(document, indent=1) + "\n")
 
 
 def read_index_manifest(folder: Path) -> IndexManifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -9,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from simat import __version__, plugins
-from simat.cli.console import one_line_errors
+from simat.cli.console import one_line_errors, show_log
 
 
 class LazyGroup(TyperGroup):
@@ -60,6 +61,9 @@ def simat(
 
 def main() -> None:
     """Run the command line; see :func:`simat.cli.console.one_line_errors` for its exit codes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of files may hold bytes that no terminal can show
+    show_log()
     with one_line_errors():
         app(args=_arguments(sys.argv[1:]))
 
