@@ -52,7 +52,6 @@ _BROKEN = (
     ZeroDivisionError,
     AttributeError,
     struct.error,
-    Image.DecompressionBombError,
 )
 
 
@@ -167,6 +166,8 @@ def decode_sized(data: bytes, draft_edge: int | None = None) -> tuple[Image.Imag
             return _turned(_to_rgb(image), turn), size
     except UnidentifiedImageError as error:
         raise ImageError("not an image in a format we read", remedy=f"use {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit is wider than ours, and comes first
+        raise ImageError(f"more than {MAX_PIXELS // 10**6} megapixels") from error
     except _BROKEN as error:
         reason = str(error) or type(error).__name__
         raise ImageError(f"corrupt or truncated image: {reason}") from error

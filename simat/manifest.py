@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,16 +131,18 @@ def read_index_manifest(folder: Path) -> IndexManifest:
         StorageError: no index, half built, another kind of folder, damaged, or of a newer version.
     """
     document = _read(folder, "index")
-    document["shards"] = tuple(FileEntry(**entry) for entry in document["shards"])
-    return _build(IndexManifest, folder, document)
+    with _damaged(folder):
+        document["shards"] = tuple(FileEntry(**entry) for entry in document["shards"])
+        return _build(IndexManifest, document)
 
 
 def read_embedding_manifest(folder: Path) -> EmbeddingManifest:
     """Read and check the manifest of an embedding set; raises as :func:`read_index_manifest` does."""
     document = _read(folder, "embeddings")
-    document["parts"] = tuple(FileEntry(**entry) for entry in document["parts"])
-    document["rejected"] = FileEntry(**document["rejected"]) if document["rejected"] else None
-    return _build(EmbeddingManifest, folder, document)
+    with _damaged(folder):
+        document["parts"] = tuple(FileEntry(**entry) for entry in document["parts"])
+        document["rejected"] = FileEntry(**document["rejected"]) if document["rejected"] else None
+        return _build(EmbeddingManifest, document)
 
 
 def _read(folder: Path, kind: str) -> dict[str, Any]:
@@ -150,12 +153,9 @@ def _read(folder: Path, kind: str) -> dict[str, Any]:
                 "the index is half built", got=str(folder), remedy="run the same 'simat index build' again to resume"
             )
         raise StorageError("no index here", got=str(folder), remedy="make one with 'simat index build PHOTOS INDEX'")
-    try:
+    with _damaged(folder):
         document = json.loads(path.read_bytes())
         format_name, version = document.pop("format"), document.pop("version")
-        document["space"] = EmbeddingSpace(**document["space"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StorageError("the manifest is damaged", got=str(path), remedy="build the index again") from error
     if format_name != f"simat/{kind}":
         raise StorageError(f"not a folder of kind {kind}", got=str(format_name))
     if not isinstance(version, int) or version > FORMAT_VERSION:
@@ -167,10 +167,18 @@ def _read(folder: Path, kind: str) -> dict[str, Any]:
     return dict(document)
 
 
-def _build(kind: type[M], folder: Path, document: dict[str, Any]) -> M:
+def _build(kind: type[M], document: dict[str, Any]) -> M:
     names = {field.name for field in dataclasses.fields(kind)}
+    document["space"] = EmbeddingSpace(**document["space"])
+    # Fields that a later minor version added do not matter to this one.
+    return kind(**{name: value for name, value in document.items() if name in names})
+
+
+@contextmanager
+def _damaged(folder: Path) -> Iterator[None]:
+    """Whatever a document of another shape makes Python raise means one thing."""
     try:
-        # Fields that a later minor version added do not matter to this one.
-        return kind(**{name: value for name, value in document.items() if name in names})
-    except TypeError as error:
-        raise StorageError("the manifest is damaged", got=str(folder), remedy="build the index again") from error
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        got = str(folder / NAME)
+        raise StorageError("the manifest is damaged", got=got, remedy="build the index again") from error

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +19,7 @@ settings.register_profile("house", deadline=None, max_examples=50, derandomize=T
 settings.load_profile("house")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+SAMPLES = ("astronaut", "cat", "coffee", "rocket", "coins", "camera", "hubble_deep_field", "moon", "page", "horse")
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +29,98 @@ def photos() -> Path:
     if not folder.is_dir():
         pytest.skip("the real photographs are not here")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_record_of_verified_shards(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Keep the many short-lived indexes of the tests out of the user's record."""
+    import simat.searcher
+
+    folder = tmp_path_factory.mktemp("verified")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simat.searcher, "cache_folder", lambda *parts: folder)
+        yield
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SIMAT_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``build(photos, encoder=None, **settings)``: the folder of a new index."""
+    from indexing.build import build_index
+    from indexing.config import BuildConfig, Machine
+
+    def make(folder: Path, encoder: Any = None, **settings: Any) -> Path:
+        index = tmp_path_factory.mktemp("built") / "index"
+        build_index(index, BuildConfig(str(folder), **settings), Machine(workers=1), encoder=encoder)
+        return index
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def colour_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour pictures, and an exact copy of one of them under another name, in a subfolder."""
+    from helpers import colour_pictures, save_pictures
+
+    folder = tmp_path_factory.mktemp("colours") / "photos"
+    save_pictures(folder, colour_pictures())
+    (folder / "copies").mkdir()
+    shutil.copy(folder / "blotch_03.png", folder / "copies" / "another name.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colour_index(build: Callable[..., Path], colour_photos: Path) -> Path:
+    """An index of the colour pictures by an encoder of whole images, in one shard."""
+    from helpers import ColourEncoder
+
+    return build(colour_photos, ColourEncoder())
+
+
+@pytest.fixture
+def colours(colour_index: Path) -> Any:
+    """The opened colour index."""
+    from helpers import ColourEncoder
+
+    import simat
+
+    return simat.open(colour_index, ColourEncoder())
+
+
+@pytest.fixture(scope="session")
+def sample_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The photographs that scikit-image carries in its wheel, as files of several formats."""
+    from helpers import blotches
+    from PIL import Image
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("samples") / "photos"
+    folder.mkdir()
+    for name in SAMPLES:
+        array = getattr(data, name)()
+        array = array if array.dtype != bool else array.astype("uint8") * 255
+        Image.fromarray(array).convert("RGB").save(folder / f"{name}.jpg", quality=92)
+    for seed in range(20):
+        blotches(seed, (300, 260)).save(folder / f"blotch_{seed:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_index(build: Callable[..., Path], sample_photos: Path) -> Path:
+    """A real index by the offline encoder over the sample photographs."""
+    return build(sample_photos)
+
+
+@pytest.fixture(scope="session")
+def samples(sample_index: Path) -> Any:
+    """The opened sample index."""
+    import simat
+
+    return simat.open(sample_index)
