@@ -6,6 +6,7 @@ own deserialization limits set.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -182,8 +183,8 @@ def _check_once(folder: Path, entries: Sequence[FileEntry]) -> None:
     """Hash a shard when it is first opened or has changed since; hashing 100 GB at every start would take minutes."""
     record = cache_folder() / "verified.json"
     try:
-        known: dict[str, Any] = json.loads(record.read_bytes())
-    except (OSError, ValueError):
+        known: dict[str, Any] = dict(json.loads(record.read_bytes()))
+    except (OSError, ValueError, TypeError):
         known = {}
     fresh = dict(known)
     for entry in entries:
@@ -194,4 +195,5 @@ def _check_once(folder: Path, entries: Sequence[FileEntry]) -> None:
             entry.check(folder)
             fresh[str(path.resolve())] = state
     if fresh != known:
-        write_text(record, json.dumps(fresh))
+        with contextlib.suppress(OSError):  # without a record, the next opening takes longer
+            write_text(record, json.dumps(fresh))
