@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
@@ -10,6 +10,8 @@ from jaxtyping import Float16, Float32, Int64
 from simat.searcher import Searcher
 from simat.types import Hits
 from simat.vectors import merge_hits
+
+VectorsOf = Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n d"]]
 
 K = 10
 QUERIES = 256
@@ -47,17 +49,30 @@ def exact_neighbours(
 
 
 def recall_at_k(
-    searcher: Searcher, queries: Float32[np.ndarray, "q d"], ids: Int64[np.ndarray, " q"], exact: Hits
+    searcher: Searcher,
+    queries: Float32[np.ndarray, "q d"],
+    ids: Int64[np.ndarray, " q"],
+    exact: Hits,
+    vectors: VectorsOf,
 ) -> float:
-    """The share of the exact neighbours that a search finds, its own row left out, ties counted as found."""
+    """The share of the exact neighbours that a search finds, its own row left out, ties counted as found.
+
+    Args:
+        searcher: what is measured.
+        queries: unit rows.
+        ids: the row that each query is.
+        exact: its neighbours, from :func:`exact_neighbours`.
+        vectors: stored vectors by id, to tell a tie: over compressed codes, a search only guesses its scores.
+    """
     k = exact.ids.shape[1]
     found = searcher.search(queries, k + 1)
     hits = total = 0
     for row, id in enumerate(ids):
         wanted = exact.ids[row][np.isfinite(exact.scores[row])]
-        others = found.ids[row] != id
-        got, scores = found.ids[row][others][:k], found.scores[row][others][:k]
-        tied = np.sum(~np.isin(got, wanted) & (got >= 0) & (scores >= exact.scores[row][len(wanted) - 1] - TIE))
+        got = found.ids[row][found.ids[row] != id][:k]
+        others = got[(got >= 0) & ~np.isin(got, wanted)]
+        scores = vectors(others) @ queries[row] if len(others) else np.empty(0, np.float32)
+        tied = np.sum(scores >= exact.scores[row][len(wanted) - 1] - TIE)
         hits += min(len(wanted), int(np.isin(wanted, got).sum() + tied))
         total += len(wanted)
     return hits / total if total else 1.0

@@ -122,7 +122,7 @@ class ShardBuilder:
     def _recall(self, indexes: list[Any], search: dict[str, int], queries: Any, exact: Any, part: slice) -> float:
         hits = type(exact)(exact.ids[part], exact.scores[part])
         searcher = Searcher(indexes, search, self._threads)
-        return recall_at_k(searcher, queries[part], self._queries[part], hits)
+        return recall_at_k(searcher, queries[part], self._queries[part], hits, self._embeddings.vectors)
 
     def _vectors(self, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
         """Stored vectors of sorted ids, in one pass over the parts."""
