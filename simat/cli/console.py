@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -68,6 +69,19 @@ def progress() -> Iterator[TerminalProgress | JsonProgress]:
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bars:
         yield TerminalProgress(bars)
+
+
+def show_log() -> None:
+    """Show what the engine logs, such as a preparation that takes seconds: a line of text, or of JSON, on stderr."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            line = record.getMessage()
+            print(line if sys.stderr.isatty() else json.dumps({"note": line}), file=sys.stderr, flush=True)
+
+    logger = logging.getLogger("simat")
+    logger.addHandler(Lines())
+    logger.setLevel(logging.INFO)
 
 
 class TerminalProgress:

@@ -7,9 +7,11 @@ converted once and cached under a key that names its weights; from then on, torc
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from simat.files import cache_folder
 if TYPE_CHECKING:
     import torch
 
+LOG = logging.getLogger("simat")
 Rows = Shaped[np.ndarray, "n ..."]
 PRECISIONS = ("f32", "bf16")
 DEVICES = ("auto", "cpu", "cuda", "torch")
@@ -184,6 +187,7 @@ def _converted(network: Network) -> Path:
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
         temporary.mkdir()
         try:
+            LOG.info("preparing %s for this processor, once", network.key)
             _convert(network, temporary / "network.xml")
             with contextlib.suppress(OSError):  # another process converted the same weights first
                 temporary.rename(folder)
@@ -203,7 +207,8 @@ def _convert(network: Network, path: Path) -> None:
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused kernel has no translation
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's; the golden tests compare the outputs
             example = tuple(torch.from_numpy(x) for x in network.example())
             traced: Any = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
     finally:
