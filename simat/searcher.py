@@ -26,6 +26,7 @@ from simat.types import Hits
 from simat.vectors import merge_hits
 
 MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs more than scanning it
+MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
 
 
 @dataclass(frozen=True)
@@ -81,22 +82,29 @@ class Searcher:
             raise QueryError("k must be at least 1", got=k)
         if queries.shape[1] != self.dim:
             raise QueryError(f"the index holds {self.dim}-d vectors", got=f"a {queries.shape[1]}-d query")
-        queries = np.ascontiguousarray(queries)
+        # Where there are fewer blocks than cores, the queries are cut as well.
+        groups = np.array_split(np.ascontiguousarray(queries), max(1, self._threads // len(self._blocks)))
         wanted = min(k, self.rows) or 1
-        found = list(self._pool.map(lambda block: self._search_block(block, queries, wanted), self._blocks))
-        return merge_hits(np.concatenate([ids for ids, _ in found], 1), np.concatenate([s for _, s in found], 1), k)
+        tasks = [(block, group, wanted) for group in groups for block in self._blocks]
+        found = list(self._pool.map(lambda task: self._search_block(*task), tasks))
+        size = len(self._blocks)
+        merged = [_merged(found[i : i + size], k) for i in range(0, len(found), size)]
+        return Hits(np.concatenate([h.ids for h in merged]), np.concatenate([h.scores for h in merged]))
 
     def _search_block(self, block: Block, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """At least the k best of a block: as many more as it takes to see the end of a tie for the last place.
 
-        FAISS keeps any of the rows that tie; which ones, would depend on how the vectors were cut into shards.
+        FAISS keeps any of the rows that tie; which ones, would depend on how the vectors were cut into shards. Among
+        more than ``MAX_TIED`` equals, they are FAISS's choice.
         """
+        if not len(queries):
+            return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
         last, asked = min(k, len(block)) - 1, min(k + 1, len(block))
         while True:
             scores, rows = self._faiss_search(block, queries, asked)
             found = rows >= 0
             tied = found[:, -1] & (scores[:, last] == scores[:, -1])
-            if asked == len(block) or not tied.any():
+            if asked == len(block) or asked - k > MAX_TIED or not tied.any():
                 return np.where(found, rows + block.first, -1), np.where(found, scores, -np.inf).astype(np.float32)
             asked = min(2 * asked, len(block))
 
@@ -109,6 +117,10 @@ class Searcher:
             assert block.index is not None
             scores, rows = block.index.search(queries, k, params=search_parameters(block.index, self._search))
         return scores, rows
+
+
+def _merged(found: Sequence[tuple[np.ndarray, np.ndarray]], k: int) -> Hits:
+    return merge_hits(np.concatenate([ids for ids, _ in found], 1), np.concatenate([s for _, s in found], 1), k)
 
 
 def _blocks(shard: Any, first: int, pieces: int) -> list[Block]:
