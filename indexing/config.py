@@ -79,7 +79,7 @@ def _read_toml(file: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
     for name, value in values.items():
         if type(value).__name__ not in {kinds[name], "int" if kinds[name] == "float" else kinds[name]}:
             raise BuildError(f"the setting {name} must be of type {kinds[name]}", got=repr(value))
-    return values
+    return {name: float(value) if kinds[name] == "float" else value for name, value in values.items()}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 from indexing.decoder import Decoded
 from simat.images import ImageTransform
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "_ _ 3"]  # pictures of one list differ in size
 Outcome = tuple[Decoded, Pixels | None]
 
 CHUNK = 16  # files per message: small messages, few of them
