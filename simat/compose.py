@@ -51,7 +51,9 @@ def delta(parts: Parts) -> Vector:
 
 def text(parts: Parts) -> Vector:
     """x = E_txt(T): the words alone, the edits' targets where no text is given (Text→Image, thesis 3.4.1)."""
-    words = parts.query.text or " ".join(edit.target for edit in parts.query.parsed_edits if edit.target)
+    words = (parts.query.text or "").strip() or " ".join(
+        edit.target for edit in parts.query.parsed_edits if edit.target
+    )
     if not words:
         raise QueryError("the composer 'text' needs words", remedy="give a text, or an edit with a target")
     return _unit(parts.texts([words])[0])

@@ -14,12 +14,13 @@ from PIL import Image
 from simat.backends import Resources, check_accepts
 from simat.compose import Parts, Vector, compose
 from simat.embeddings import ImageRow
-from simat.errors import QueryError
+from simat.errors import ImageError, QueryError
 from simat.images import decode, load_image, read_bytes
 from simat.types import Accepts, Answer, Cancel, OnStep, PixelEncoder, Query, Result, Step
 
 DEFAULT_K = 10
 SAME_VECTOR = 1 - 1e-5  # a picture's vector against its own float16 copy
+NEAR_VECTOR = 0.98  # against the vector of its own draft: large JPEGs are indexed from one
 
 
 @dataclass
@@ -27,12 +28,12 @@ class QueryImage:
     """The image a query starts from, and how to know it when it turns up among its own answers.
 
     A file, or the id of one, is known by the SHA-256 of its bytes, so that exact copies are left out as well. A
-    bare picture has no bytes: it is known by its size and its vector.
+    bare picture has no bytes: it is known by its size and its vector, or by the pixels of the file.
     """
 
     vector: Vector
     sha256: str | None = None
-    size: tuple[int, int] | None = None
+    picture: Image.Image | None = None
 
 
 class Retrieve:
@@ -90,10 +91,17 @@ class Retrieve:
     def _is_source(self, source: QueryImage, id: int, row: ImageRow) -> bool:
         if source.sha256 is not None:
             return row.sha256 == source.sha256
-        if source.size != (row.width, row.height):
+        if source.picture is None or source.picture.size != (row.width, row.height):
             return False
         stored = self._resources.embeddings.vectors(np.array([id]))[0]
-        return bool(stored @ source.vector / np.linalg.norm(stored) > SAME_VECTOR)
+        likeness = float(stored @ source.vector / np.linalg.norm(stored))
+        return likeness > SAME_VECTOR or (likeness > NEAR_VECTOR and self._same_pixels(source.picture, row))
+
+    def _same_pixels(self, picture: Image.Image, row: ImageRow) -> bool:
+        try:
+            return load_image(self._resources.embeddings.resolve(row)).tobytes() == picture.tobytes()
+        except ImageError:  # moved or deleted since the build
+            return False
 
     def _query_image(self, query: Query) -> QueryImage:
         image = query.image
@@ -106,7 +114,7 @@ class Retrieve:
             return QueryImage(self._encode(decode(data, self._draft_edge())), hashlib.sha256(data).hexdigest())
         assert image is not None
         picture = load_image(image)
-        return QueryImage(self._encode(picture), size=picture.size)
+        return QueryImage(self._encode(picture), picture=picture)
 
     def _encode(self, picture: Image.Image) -> Vector:
         vector: Vector = self._resources.encoder.encode_images([picture])[0]
