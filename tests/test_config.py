@@ -93,9 +93,8 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_whole_number_is_a_share_too(tmp_path: Path) -> None:
-    assert BuildConfig.read(toml(tmp_path, "target_recall = 1"), {"photos": "/p"}) == BuildConfig(
-        "/p", target_recall=1.0
-    )
+    read = BuildConfig.read(toml(tmp_path, "target_recall = 1"), {"photos": "/p"})
+    assert read == BuildConfig("/p", target_recall=1.0)
 
 
 def test_resolved_decides_an_automatic_factory_and_nothing_else() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from indexing.embed import Embedded, Embedder, SeenFiles
-from indexing.scan import read_scan, write_scan
+from indexing.scan import write_scan
 from simat.embeddings import PartReader, read_rejected
 from simat.errors import EncoderError
 from simat.types import Encoder
