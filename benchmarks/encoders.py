@@ -63,9 +63,9 @@ class Model:
 def measure(options: argparse.Namespace) -> Facts:
     """Measure both models; conversions and checkpoints go to a temporary folder."""
     with temporary_folder() as folder, private_cache(folder / "cache"):
-        models = {"offline": offline(), "vit_b_32": seeded_vit(folder)}
+        models: dict[str, Callable[[], Model]] = {"offline": offline, "vit_b_32": partial(seeded_vit, folder)}
         wanted = options.only or list(models)
-        return {name: compare(models[name], options, folder / f"{name}.onnx") for name in wanted}
+        return {name: compare(models[name](), options, folder / f"{name}.onnx") for name in wanted}
 
 
 def offline() -> Model:
