@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-ROW_GROUP = 1024  # rows read to fetch one: small enough for queries, large enough for scans
-OPEN_PARTS = 64
+ROW_GROUP = 256  # rows read to fetch one: small enough for queries, large enough for scans
+OPEN_PARTS = 256
 METADATA = ["id", "path", "path_bytes", "sha256", "width", "height", "caption"]
 
 

@@ -26,6 +26,7 @@ from simat.types import Hits
 from simat.vectors import merge_hits
 
 MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs more than scanning it
+VERIFIED = "verified.json"  # in the cache folder: which shards have been hashed, in which state
 MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
 
 
@@ -193,12 +194,11 @@ def _read_shard(folder: Path, entry: FileEntry, dim: int) -> Any:
 
 def _check_once(folder: Path, entries: Sequence[FileEntry]) -> None:
     """Hash a shard when it is first opened or has changed since; hashing 100 GB at every start would take minutes."""
-    record = cache_folder() / "verified.json"
     try:
-        known: dict[str, Any] = dict(json.loads(record.read_bytes()))
+        known: dict[str, Any] = dict(json.loads((cache_folder() / VERIFIED).read_bytes()))
     except (OSError, ValueError, TypeError):
         known = {}
-    fresh = dict(known)
+    fresh = {path: state for path, state in known.items() if Path(path).exists()}
     for entry in entries:
         path = entry.check_size(folder)
         status = path.stat()
@@ -208,4 +208,4 @@ def _check_once(folder: Path, entries: Sequence[FileEntry]) -> None:
             fresh[str(path.resolve())] = state
     if fresh != known:
         with contextlib.suppress(OSError):  # without a record, the next opening takes longer
-            write_text(record, json.dumps(fresh))
+            write_text(cache_folder() / VERIFIED, json.dumps(fresh))

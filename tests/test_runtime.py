@@ -207,3 +207,12 @@ def test_options_count_the_cores_this_process_may_use() -> None:
 
     assert RuntimeOptions(threads=3).cores == 3
     assert RuntimeOptions().cores == len(os.sched_getaffinity(0))
+
+
+def test_runtime_names_the_folder_of_a_damaged_conversion(own_cache: Path) -> None:
+    network = image_network()
+    OpenVinoRuntime(network, CPU)
+    (graph,) = own_cache.rglob("network.xml")
+    graph.write_text("<net")
+    with pytest.raises(EncoderError, match=f"damaged; remove .*{graph.parent.name}"):
+        OpenVinoRuntime(network, CPU)

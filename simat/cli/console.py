@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOW_AFTER_S = 0.5  # a stage that ends sooner needs no bar
 REPORT_EVERY_S = 1.0
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def print_json(document: Any) -> None:
@@ -169,8 +170,16 @@ def one_line_errors() -> Iterator[None]:
         where = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{where}")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was", file=sys.stderr)
-        raise SystemExit(130) from None
+        _interrupted()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # Typer has caught the key already
+            _interrupted()
+        raise
+
+
+def _interrupted() -> None:
+    print("interrupted; the same command goes on where it was", file=sys.stderr)
+    raise SystemExit(INTERRUPTED)
 
 
 def _fail(line: str) -> None:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from simat.engine import Engine
     from simat.types import Answer
 
-WORDS = ("a pet that barks", "a place to pray", "something to drink", "a vehicle with wheels", "a wild cat")
+WORDS = (
+    "a pet that barks", "a place to pray", "something to drink", "a vehicle with wheels", "a launch into space",
+    "a cat without stripes", "an espresso",
+)  # fmt: skip
 EDITS = (
     ("dog", "cat"), ("cat", "dog"), ("bird", "fish"), ("car", "boat"), ("chair", "bed"), ("horse", "zebra"),
     ("truck", "train"), ("bottle", "cup"), ("church", "castle"), ("cat", "flower"), ("coffee", "cat"),

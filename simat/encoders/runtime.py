@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import threading
+import uuid
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from simat.files import cache_folder
 if TYPE_CHECKING:
     import torch
 
+REVISION = 1  # of the conversion: raised when the same weights would be converted to another graph
 LOG = logging.getLogger("simat")
 Rows = Shaped[np.ndarray, "n ..."]
 PRECISIONS = ("f32", "bf16")
@@ -140,7 +142,7 @@ class OpenVinoRuntime:
 
         self._batch, self._fixed = network.batch, network.fixed
         core = openvino.Core()
-        model = core.read_model(_converted(network))
+        model = _read(core, _converted(network))
         if network.fixed:
             model.reshape({port: [network.batch, *port.get_partial_shape()[1:]] for port in model.inputs})
         # One stream per core has the best throughput; a single row in any shape (a query's words) the best latency.
@@ -182,9 +184,9 @@ class OpenVinoRuntime:
 
 
 def _converted(network: Network) -> Path:
-    folder = cache_folder("openvino") / network.key
+    folder = cache_folder("openvino") / f"{network.key}-{REVISION}"
     if not folder.exists():
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
         temporary.mkdir()
         try:
             LOG.info("preparing %s for this processor, once", network.key)
@@ -194,6 +196,13 @@ def _converted(network: Network) -> Path:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return folder / "network.xml"
+
+
+def _read(core: Any, path: Path) -> Any:
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise EncoderError("a converted network is damaged", remedy=f"remove {path.parent}") from error
 
 
 def _convert(network: Network, path: Path) -> None:
