@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simat.encoders.networks import FromPixels, MeanPooled
-from simat.encoders.runtime import Network, OpenVinoRuntime, RuntimeOptions, TorchRuntime, start
+from simat.encoders.runtime import REVISION, Network, OpenVinoRuntime, RuntimeOptions, TorchRuntime, start
 from simat.errors import EncoderError
 from simat.images import ImageTransform
 
@@ -144,7 +144,7 @@ def test_conversion_is_made_once_and_kept_by_key(own_cache: Path) -> None:
 
     first = start(image_network(counted, key="counted"), CPU)(pixels(0, 4))
     assert len(built) == 1
-    assert sorted(path.name for path in (own_cache / "openvino").iterdir()) == ["counted"]
+    assert sorted(path.name for path in (own_cache / "openvino").iterdir()) == [f"counted-{REVISION}"]
     np.testing.assert_array_equal(start(image_network(never, key="counted"), CPU)(pixels(0, 4)), first)
     with pytest.raises(AssertionError, match="built again"):
         start(image_network(never, key="another"), CPU)
