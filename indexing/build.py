@@ -17,7 +17,7 @@ from indexing.embed import Embedded, Embedder
 from indexing.factory import empty_index
 from indexing.scan import write_scan
 from indexing.shards import ShardBuilder
-from simat.embeddings import EmbeddingSet, Rejected, read_rejected, write_rejected
+from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_encoder
 from simat.errors import BuildError
 from simat.files import locked, remove_leftovers, write_text
@@ -178,6 +178,8 @@ def _check(config: BuildConfig, machine: Machine, encoder: Encoder) -> None:
 
 def _enter(folder: Path) -> bool:
     """Make the folder, or accept one that is empty or ours; tells whether it was made."""
+    if split_path(str(folder))[1] is not None:  # pyarrow opens no other
+        raise BuildError("the path of an index must be UTF-8 text", got=str(folder))
     if folder.exists() and not folder.is_dir():
         raise BuildError("the index must be a folder", got=str(folder))
     created = not folder.exists()

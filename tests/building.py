@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +19,11 @@ from typing import Any
 
 import numpy as np
 import platformdirs
+import pytest
 from helpers import PixelColourEncoder, blotches, encoded
 from PIL import Image
 
+from simat import plugins
 from simat.embeddings import EmbeddingSet, ImageRow, write_part
 from simat.manifest import EmbeddingManifest, FileEntry, write_manifest
 from simat.types import EmbeddingSpace
@@ -199,3 +202,26 @@ def vector_set(folder: Path, vectors: np.ndarray, part_size: int = 1000) -> Embe
 def bomb(width: int = 20_000, height: int = 20_000) -> bytes:
     """A PNG that is small on disk and enormous in memory."""
     return encoded(Image.new("1", (width, height)))
+
+
+def here(capsys: Any, *arguments: str | Path) -> Ran:
+    """Run the command line to its end in this process."""
+    from simat.cli.main import main
+
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["simat", *map(str, arguments)])
+        main()
+        raise SystemExit(0)
+    out, err = capsys.readouterr()
+    return Ran(end.value.code or 0, out, err)
+
+
+@contextmanager
+def plugged_in(folder: Path) -> Iterator[None]:
+    """Let this process find the plugin of :func:`colour_plugin`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        plugins.registered.cache_clear()
+        yield
+    plugins.registered.cache_clear()
