@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_walk_takes_every_suffix_of_an_image_format_and_no_other(tmp_path: Path)
 def test_walk_does_not_depend_on_the_order_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, *(f"{folder}{i:02}.png" for folder in ("", "x/", "y/") for i in range(20)))
     expected = list(walk(tmp_path))
-    rng, scandir = __import__("random").Random(3), os.scandir
+    rng, scandir = random.Random(3), os.scandir
 
     class Shuffled:
         def __init__(self, path: Any) -> None:

@@ -168,7 +168,7 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(0) from None
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}")
+        _fail(str(SimatError(f"{error.strerror or error}{where}")))
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as end:

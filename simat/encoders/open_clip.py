@@ -8,12 +8,14 @@ Specs: ``open_clip:ViT-B-32/laion2b_s34b_b79k`` (a tag, downloaded once by open_
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import safetensors
 from jaxtyping import Float32, UInt8
 from PIL.Image import Image
 
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 4
+UNLOADABLE = (  # what open_clip, torch, safetensors and the unpickler raise for a file that is not what it should be
+    RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError,
+    safetensors.SafetensorError,
+)  # fmt: skip
 EXAMPLE_TEXTS = ["a photo of a dog", "two words"]
 HELP = "write open_clip:MODEL/TAG, open_clip:MODEL//path/to/checkpoint or open_clip:/path/to/folder"
 
@@ -64,7 +70,7 @@ class Checkpoint:
         name = None if self.config else (self.tag or str(self.weights))
         try:
             return open_clip.create_model(self.model, pretrained=name, require_pretrained=True).eval()
-        except Exception as error:  # open_clip raises whatever torch or the unpickler met
+        except UNLOADABLE as error:
             reason = str(error).strip().splitlines()
             raise EncoderError(
                 f"cannot load {self.model} from {self.weights}", got=reason[0] if reason else type(error).__name__
@@ -128,7 +134,7 @@ def _tagged(model: str, tag: str) -> Checkpoint:
         raise EncoderError(f"{tag} was trained with another activation than {model}", remedy=f"use {right}/{tag}")
     try:
         weights = Path(open_clip.download_pretrained(pretrained))
-    except Exception as error:  # whatever the hub's client and the network raise
+    except (OSError, RuntimeError, ValueError) as error:  # of the network, the hub's client, and open_clip
         raise EncoderError(
             f"cannot download {model}/{tag}", got=str(error).splitlines()[0], remedy=f"fetch it elsewhere and {HELP}"
         ) from error
