@@ -21,9 +21,11 @@ def encoders(
     if json:
         print_json({"encoders": [entry.as_dict() for entry in entries], "open_clip": tags})
         return
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("encoder", "dim", "weights", "licence", "here", "what", box=None, pad_edge=False)
+    table = Table(
+        Column("encoder", overflow="fold"), "dim", "weights", "licence", "here", "what", box=None, pad_edge=False
+    )
     for entry in entries:
         size = f"{entry.megabytes:,} MB" if entry.megabytes else ""
         table.add_row(entry.spec, str(entry.dim or ""), size, entry.licence, entry.state, entry.description)
