@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,6 +27,7 @@ from simat.types import Hits
 from simat.vectors import merge_hits
 
 MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs more than scanning it
+_LIMIT = threading.Lock()
 VERIFIED = "verified.json"  # in the cache folder: which shards have been hashed, in which state
 MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
 
@@ -155,11 +157,24 @@ def open_shards(folder: Path, manifest: IndexManifest) -> list[Any]:
     Raises:
         StorageError: a shard is missing, truncated, altered, or not what the manifest says.
     """
-    faiss = require_faiss()
-    largest = max((entry.bytes for entry in manifest.shards), default=0)
-    faiss.set_deserialization_vector_byte_limit(max(largest, 1))
+    require_faiss()
     _check_once(folder, manifest.shards)
-    return [_read_shard(folder, entry, manifest.space.dim) for entry in manifest.shards]
+    with _believing_at_most(max((entry.bytes for entry in manifest.shards), default=1)):
+        return [_read_shard(folder, entry, manifest.space.dim) for entry in manifest.shards]
+
+
+@contextlib.contextmanager
+def _believing_at_most(size: int) -> Iterator[None]:
+    """FAISS's limit for one vector in a file; it is the whole process's, so it is put back."""
+    import faiss
+
+    with _LIMIT:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(size, 1))
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def require_faiss() -> Any:

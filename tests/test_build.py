@@ -281,6 +281,18 @@ def test_a_bad_factory_string_is_refused_before_any_work(tmp_path: Path, config:
     assert not (tmp_path / "index").exists()
 
 
+def test_an_index_that_the_disk_cannot_hold_is_refused_before_any_work(
+    tmp_path: Path, config: BuildConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage, encoder = shutil.disk_usage(tmp_path), CountingEncoder()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(BuildError, match=r"the disk is too full for this index; got 1000 B free, \d+.\d KiB needed"):
+        make(tmp_path / "index", config, encoder)
+    assert encoder.encoded == 0
+    monkeypatch.undo()
+    assert make(tmp_path / "index", config).manifest.rows == 21
+
+
 def test_no_workers_are_refused_before_any_work(tmp_path: Path, config: BuildConfig) -> None:
     with pytest.raises(BuildError, match="workers must be at least 1; got -2"):
         build_index(tmp_path / "index", config, Machine(workers=-2), encoder=PixelColourEncoder())

@@ -47,6 +47,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("0005x", "0041x"):
         (photos / f"{name}.png").write_bytes(b"no picture")
     (place / "settings.toml").write_text("part_size = 8\nshard_size = 25\n")
+    (place / "coarse.toml").write_text("part_size = 20\nshard_size = 40\n")
     colour_plugin(place / "plugin")
     return place
 
@@ -125,12 +126,14 @@ def test_a_build_with_the_offline_encoder_resumes_to_the_same_bytes(place: Path)
     assert same_contents(place / "offline", place / "offline whole")
 
 
-def test_a_build_killed_before_every_rename_ends_with_the_same_bytes(place: Path, whole: Path) -> None:
+def test_a_build_killed_before_every_rename_ends_with_the_same_bytes(place: Path) -> None:
     name, environment = "renames", {**os.environ, **colour_environment(place / "plugin")}
+    whole, coarse = place / "whole coarse", ["--config", str(place / "coarse.toml")]
+    assert simat(*arguments(place, whole.name, "colours"), *coarse, extra=environment).code == 0
     states: list[list[str]] = [[]]
     moment = 2  # each run gets one rename further
     for _ in range(60):
-        command = [sys.executable, "-c", RENAME_KILLER, str(moment), *arguments(place, name, "colours")]
+        command = [sys.executable, "-c", RENAME_KILLER, str(moment), *arguments(place, name, "colours"), *coarse]
         code = subprocess.run(command, env=environment, capture_output=True, timeout=60, check=False).returncode
         if code == 0:
             break

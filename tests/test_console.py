@@ -17,6 +17,7 @@ from rich.progress import TextColumn
 
 from simat.cli import console
 from simat.errors import QueryError
+from simat.files import human
 from simat.progress import Progress
 
 FIELDS = {"stage", "done", "total", "unit", "rate", "seconds_left"}
@@ -148,7 +149,7 @@ def test_terminal_progress_shows_the_rate() -> None:
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2**30, "1.0 GiB"), (5 * 2**42, "20.0 TiB")],
 )
 def test_human_sizes(size: int, text: str) -> None:
-    assert console.human(size) == text
+    assert human(size) == text
 
 
 def failure(error: BaseException, capsys: Any) -> tuple[Any, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import faiss
 import pytest
 from building import Recorder, contents, save_blotches
 from helpers import PixelColourEncoder
@@ -176,6 +177,13 @@ def test_verify_finds_shards_that_are_not_the_manifests(index: Path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(StorageError, match=r"shard-00002.faiss is not the shard of this index; got 7 × 49 vectors"):
         verify_index(index)
+
+
+def test_opening_an_index_leaves_the_limits_of_faiss_as_they_were(whole: Path) -> None:
+    before = faiss.get_deserialization_vector_byte_limit()
+    verify_index(whole)
+    simat.open(whole, PixelColourEncoder())
+    assert faiss.get_deserialization_vector_byte_limit() == before > 2**30
 
 
 def test_looking_changes_nothing(whole: Path) -> None:
