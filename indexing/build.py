@@ -20,7 +20,7 @@ from indexing.shards import ShardBuilder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_encoder
 from simat.errors import BuildError
-from simat.files import locked, remove_leftovers, write_text
+from simat.files import human, locked, remove_leftovers, write_text
 from simat.manifest import (
     NAME,
     EmbeddingManifest,
@@ -33,6 +33,7 @@ from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
 from simat.types import Encoder
 
+ROW_BYTES, PART_BYTES, SHARD_BYTES = 200, 2, 4  # metadata per image; a number in a part, and at most in a shard
 STATE, SCAN, EMBEDDINGS, SHARDS, REJECTED = "building.json", "scan.parquet", "embeddings", "shards", "rejected.parquet"
 
 
@@ -135,8 +136,17 @@ class _Build:
         files = write_scan(self._root, self._folder / SCAN)
         if not files:
             raise NothingToIndexError("no image files here", got=str(self._root))
+        self._announce(files)
         write_text(state, json.dumps({**wanted, "files": files}, indent=1))
         return files
+
+    def _announce(self, files: int) -> None:
+        """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
+        size = files * (ROW_BYTES + self._encoder.space.dim * (PART_BYTES + SHARD_BYTES))
+        free = shutil.disk_usage(self._folder).free
+        self._progress.note(f"{files:,} image files: the index will take about {human(size)}, {human(free)} are free")
+        if size > free:
+            raise BuildError("the disk is too full for this index", got=f"{human(free)} free, {human(size)} needed")
 
     def _embed(self, files: int) -> None:
         folder = self._folder / EMBEDDINGS

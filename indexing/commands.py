@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simat.cli.console import console, human, print_json, progress
+from simat.cli.console import console, print_json, progress
+from simat.files import human
 
 if TYPE_CHECKING:
     from indexing.build import Built

@@ -73,6 +73,16 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def human(count: int) -> str:
+    """A number of bytes for people."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
 def cache_folder(*parts: str) -> Path:
     """A folder for what can be made again: ``$SIMAT_CACHE``, or the system's cache folder for ``simat``."""
     root = os.environ.get("SIMAT_CACHE") or platformdirs.user_cache_dir("simat")

@@ -26,16 +26,6 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, ensure_ascii=False, default=str))
 
 
-def human(count: int) -> str:
-    """A number of bytes for people."""
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 def console() -> Console:
     """A console on standard output."""
     from rich.console import Console
