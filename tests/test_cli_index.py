@@ -12,7 +12,10 @@ from building import colour_plugin, contents, here, plugged_in, save_blotches, s
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexing.build import build_index
 from indexing.commands import parse_bytes
+from indexing.config import BuildConfig, Machine
+from simat.encoders import load_encoder
 from simat.errors import BuildError
 
 
@@ -32,9 +35,17 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return photos
 
 
+@pytest.fixture(scope="module")
+def whole(photos: Path) -> Path:
+    config = BuildConfig(str(photos), encoder="colours")
+    build_index(photos.parent / "index", config, Machine(workers=1), encoder=load_encoder("colours"))
+    return photos.parent / "index"
+
+
 @pytest.fixture
-def index(photos: Path, tmp_path: Path, capsys: Any) -> Path:
-    assert here(capsys, "index", "build", photos, tmp_path / "index", "--encoder", "colours").code == 0
+def index(whole: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    shutil.copytree(whole, tmp_path / "index")
     return tmp_path / "index"
 
 

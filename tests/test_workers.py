@@ -119,7 +119,7 @@ def test_decode_loses_and_doubles_nothing_when_workers_are_killed_in_mid_run(
         got = []
         for number, (record, _) in enumerate(pool.decode(pictures * 8)):
             got.append(record.sha256)
-            if number in (4, 91, 200):
+            if number in (4, 200):
                 for worker in pool._workers:
                     os.kill(worker.process.pid, signal.SIGKILL)
     assert got == expected
