@@ -32,7 +32,8 @@ from simat.errors import BuildError
 from simat.images import ImageTransform
 from simat.vectors import unit_rows
 
-BATCHES = (1, 2, 4, 8, 16, 32)
+BATCHES = (1, 4, 8, 32)
+TUNING = 64  # photographs on which the batch size is chosen
 TUNE_ON = 32  # frames that a batch size is chosen on
 MATRICES = (1600, 768, 3072)  # a layer of ViT-B-32 on 32 images
 REPEATS = 20  # products per timing
@@ -136,7 +137,7 @@ def makers(model: Model, onnx: Path) -> dict[str, Callable[[int], Run]]:
 
 def tuned(make: Callable[[int], Run], frames: Frames) -> tuple[int, Run]:
     """The fastest batch size, each by the better of two runs after a batch that does not count."""
-    best: tuple[float, int, Run] | None = None
+    frames, best = frames[:TUNING], None
     for batch in BATCHES:
         if batch > len(frames):
             break
@@ -146,7 +147,7 @@ def tuned(make: Callable[[int], Run], frames: Frames) -> tuple[int, Run]:
         if best is None or seconds < best[0]:
             best = seconds, batch, work
     assert best is not None
-    return best[1:]
+    return best[1], best[2]
 
 
 def openvino_runtime(model: Model, precision: Any, batch: int) -> Run:

@@ -1,0 +1,9 @@
+"""``simat data``: make, import and look at corpora."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Make, import and look at corpora.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
+)

@@ -1,0 +1,1 @@
+"""A procedural picture-book world in which everything has ground truth."""

@@ -1,0 +1,1 @@
+"""Visual Genome's own files, streamed, to regions."""
