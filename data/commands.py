@@ -7,3 +7,8 @@ import typer
 app = typer.Typer(
     help="Make, import and look at corpora.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
 )
+
+
+@app.callback()
+def data() -> None:
+    """Make, import and look at corpora."""
