@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from indexing.config import BuildConfig, Machine
+from indexing.config import SHARD_SETTINGS, BuildConfig, Machine
 from indexing.embed import Embedded, Embedder
 from indexing.factory import empty_index
 from indexing.scan import write_scan
-from indexing.shards import ShardBuilder
+from indexing.shards import TRAINED, ShardBuilder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_encoder
 from simat.errors import BuildError
@@ -130,7 +130,9 @@ class _Build:
         state = self._folder / STATE
         if state.exists():
             known: dict[str, Any] = json.loads(state.read_bytes())
+            self._allow_other_shards(known["config"])
             _require_same(known, wanted, self._folder)
+            write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
             return int(known["files"])
         self._progress.start("scan", None, "files")
         files = write_scan(self._root, self._folder / SCAN)
@@ -139,6 +141,15 @@ class _Build:
         self._announce(files)
         write_text(state, json.dumps({**wanted, "files": files}, indent=1))
         return files
+
+    def _allow_other_shards(self, known: dict[str, Any]) -> None:
+        """Let a build that has no shard yet go on with other shard settings: FAISS may have refused the first."""
+        wanted = {name: self._config.as_dict()[name] for name in SHARD_SETTINGS}
+        shards = self._folder / SHARDS
+        if wanted.items() <= known.items() or any(shards.glob("shard-*.faiss")):
+            return
+        (shards / TRAINED).unlink(missing_ok=True)
+        known.update(wanted)
 
     def _announce(self, files: int) -> None:
         """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
@@ -175,7 +186,7 @@ class _Build:
             done.rows,
             done.duplicates,
             entry,
-            self._config.as_dict(),
+            self._config.embedding_settings(),
         )
 
 
@@ -212,7 +223,7 @@ def _leave(folder: Path, created: bool) -> None:
 
 def _tidy(folder: Path) -> None:
     """Remove what only an unfinished build needs."""
-    for path in [folder / STATE, folder / SCAN, folder / SHARDS / "trained.faiss"]:
+    for path in [folder / STATE, folder / SCAN, folder / SHARDS / TRAINED]:
         path.unlink(missing_ok=True)
     for path in (folder / EMBEDDINGS).glob("rejected-*.parquet"):
         path.unlink()

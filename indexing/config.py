@@ -11,6 +11,8 @@ from typing import Any
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError
 
+SHARD_SETTINGS = ("factory", "shard_size", "memory", "target_recall")  # they do not touch the embedding set
+
 
 @dataclass(frozen=True)
 class BuildConfig:
@@ -64,8 +66,12 @@ class BuildConfig:
         return replace(self, factory=choose_factory(rows, dim, self.shard_size, self.memory))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for manifests."""
+        """Plain values, for the index's manifest."""
         return asdict(self)
+
+    def embedding_settings(self) -> dict[str, Any]:
+        """The values that decide what the embedding set holds, for its manifest."""
+        return {name: value for name, value in asdict(self).items() if name not in SHARD_SETTINGS}
 
 
 def _read_toml(file: Path, kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def walk(root: Path) -> Iterator[str]:
     """Relative paths of files with an image suffix, sorted by name within each folder, folders after files.
 
     Links to files are followed, links to folders are not: a loop cannot be entered. Memory grows with the largest
-    single folder only.
+    single folder only. A folder below ``root`` that may not be read is given as if it were a file.
 
     Raises:
         BuildError: ``root`` is no folder that can be read.
@@ -45,7 +45,10 @@ def _walk(root: str, prefix: str) -> Iterator[str]:
         elif Path(entry.name).suffix.lower() in SUFFIXES and not _leads_to_folder(entry):
             yield path
     for folder in folders:
-        yield from _walk(root, folder)
+        try:
+            yield from _walk(root, folder)
+        except PermissionError:  # listed with what cannot be read: the decoder will say so
+            yield folder.rstrip("/")
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

@@ -21,6 +21,8 @@ from simat.manifest import FileEntry
 from simat.progress import Progress
 from simat.searcher import Searcher
 
+TRAINED = "trained.faiss"  # empty and trained, for all shards of an unfinished build
+
 
 @dataclass(frozen=True)
 class Shards:
@@ -72,7 +74,7 @@ class ShardBuilder:
         wanted = training_size(index)
         if not wanted:
             return index
-        path = self._folder / "trained.faiss"
+        path = self._folder / TRAINED
         if not path.exists():
             sample = self._vectors(np.sort(self._training_pool[:wanted]))
             progress.start("train", None, "vectors")
@@ -142,4 +144,4 @@ def _explained(what: str) -> Iterator[None]:
     except RuntimeError as error:
         # "Error in FUNCTION at FILE:LINE: Error: 'CONDITION' failed: REASON"
         reason = str(error).strip().splitlines()[-1].rpartition(" failed: ")[2]
-        raise BuildError(what, got=reason, remedy="free the disk, or try --factory Flat in a new folder") from error
+        raise BuildError(what, got=reason, remedy="free the disk, or try --factory Flat") from error

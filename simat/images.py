@@ -124,6 +124,8 @@ def read_bytes(path: Path | str) -> bytes:
     path = Path(path)
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ImageError("a folder that cannot be read", got=path.name)
         if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
             raise ImageError("not a regular file", got=path.name)
         if status.st_size > MAX_BYTES:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import simat
 from indexing.build import Built, build_index
-from indexing.config import BuildConfig, Machine
+from indexing.config import SHARD_SETTINGS, BuildConfig, Machine
 from indexing.inspect import verify_index
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
@@ -64,8 +64,9 @@ def test_build_reports_what_it_made_and_leaves_only_that(whole: Path, config: Bu
 
 
 def test_build_saves_its_settings_in_both_manifests(whole: Path, config: BuildConfig, photos: Path) -> None:
-    for manifest in (whole / "manifest.json", whole / "embeddings" / "manifest.json"):
-        assert json.loads(manifest.read_text())["config"] == config.as_dict()
+    assert json.loads((whole / "manifest.json").read_text())["config"] == config.as_dict()
+    own = json.loads((whole / "embeddings" / "manifest.json").read_text())["config"]
+    assert own == {name: value for name, value in config.as_dict().items() if name not in SHARD_SETTINGS}
     assert EmbeddingSet(whole / "embeddings").root == photos
 
 
@@ -226,6 +227,16 @@ def test_other_settings_are_refused_by_name_on_a_half_built_index(tmp_path: Path
         make(tmp_path / "index", config, CountingEncoder(0))
     with pytest.raises(BuildError, match=r"other settings; got part_size 5 -> 6, seed 0 -> 1; repeat"):
         make(tmp_path / "index", replace(config, part_size=6, seed=1))
+
+
+def test_shard_settings_may_change_while_there_is_no_shard(tmp_path: Path, config: BuildConfig) -> None:
+    with pytest.raises(BuildError, match="FAISS cannot train"):
+        make(tmp_path / "index", replace(config, factory="IVF512,Flat"))
+    encoder = CountingEncoder()
+    make(tmp_path / "index", replace(config, factory="Flat"), encoder)
+    assert encoder.encoded == 0
+    make(tmp_path / "straight", replace(config, factory="Flat"))
+    assert contents(tmp_path / "index") == contents(tmp_path / "straight")
 
 
 def test_other_weights_are_refused_on_a_half_built_index(tmp_path: Path, config: BuildConfig) -> None:

@@ -160,14 +160,17 @@ def test_a_folder_of_nothing_readable_leaves_nothing_behind(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_a_subfolder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_subfolder_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     shut = tmp_path / "photos" / "shut"
     shut.mkdir(parents=True)
-    (shut / "a.png").write_bytes(encoded(blotches(0)))
+    for folder in (shut, shut.parent):
+        (folder / "a.png").write_bytes(encoded(blotches(0)))
     shut.chmod(0)
-    ran = simat("index", "build", tmp_path / "photos", tmp_path / "index", before=without_privileges)
+    ran = simat("index", "build", tmp_path / "photos", tmp_path / "index", "--json", before=without_privileges)
     shut.chmod(0o700)
-    assert ran.error == f"cannot read the folder: Permission denied; got {shut}"
+    assert (ran.json["images"], ran.json["rejected"]) == (1, 1)
+    facts = simat("index", "info", tmp_path / "index", "--json").json
+    assert facts["rejected_files"] == [{"path": "shut", "reason": "a folder that cannot be read; got shut"}]
 
 
 def test_a_folder_of_photos_may_be_named_in_any_bytes(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -64,6 +65,8 @@ def main() -> None:
     """Run the command line; see :func:`simat.cli.console.one_line_errors` for its exit codes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names of files may hold bytes that no terminal can show
+    # Pillow warns of large pictures; simat.images has limits of its own.
+    warnings.filterwarnings("ignore", message=r"Image size \(.* pixels\) exceeds limit")
     show_log()
     with one_line_errors():
         app(args=_arguments(sys.argv[1:]))
