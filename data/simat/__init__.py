@@ -1,1 +1,1 @@
-"""The SIMAT corpus (thesis 3.2): triplets, transformation queries, captions, weights, splits."""
+"""SIMAT (thesis, section 3.2): its triplets, queries, captions and oracles, built anew or read from its release."""
