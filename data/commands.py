@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from data.coco_command import coco
+
 app = typer.Typer(
     help="Make, import and look at corpora.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
 )
@@ -12,3 +14,6 @@ app = typer.Typer(
 @app.callback()
 def data() -> None:
     """Make, import and look at corpora."""
+
+
+app.command()(coco)
