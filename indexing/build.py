@@ -135,7 +135,7 @@ class _Build:
             write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
             return int(known["files"])
         self._progress.start("scan", None, "files")
-        files = write_scan(self._root, self._folder / SCAN)
+        files = write_scan(self._root, self._folder / SCAN, self._progress)
         if not files:
             raise NothingToIndexError("no image files here", got=str(self._root))
         self._announce(files)

@@ -12,6 +12,7 @@ from simat.embeddings import join_path, split_path
 from simat.errors import BuildError
 from simat.files import atomic
 from simat.images import SUFFIXES
+from simat.progress import Progress, Silent
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -58,8 +59,9 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def write_scan(root: Path, path: Path) -> int:
+def write_scan(root: Path, path: Path, progress: Progress | None = None) -> int:
     """Write the list of files to a Parquet file and return its length: a resumed build works from the same list."""
+    progress = progress or Silent()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -71,6 +73,7 @@ def write_scan(root: Path, path: Path) -> int:
             columns = [pa.array([a for a, _ in names], pa.string()), pa.array([b for _, b in names], pa.binary())]
             writer.write_table(pa.table(columns, schema=schema), row_group_size=CHUNK)
             count += len(chunk)
+            progress.advance(len(chunk))
     return count
 
 

@@ -108,6 +108,7 @@ class ShardBuilder:
         """Tune on one half of the held-back queries, report on the other."""
         progress.start("measure", None, "queries")
         queries = self._vectors(self._queries)
+        progress.advance(len(queries))
         exact = exact_neighbours(queries, self._queries, self._embeddings.blocks(0, self._rows))
         half = len(queries) // 2
         tune, report = slice(0, half), slice(half, None)

@@ -59,7 +59,9 @@ def progress() -> Iterator[TerminalProgress | JsonProgress]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bars:
-        yield TerminalProgress(bars)
+        shown = TerminalProgress(bars)
+        yield shown
+        shown.finish()
 
 
 def show_log() -> None:
@@ -83,7 +85,7 @@ class TerminalProgress:
 
     def start(self, stage: str, total: int | None, unit: str) -> None:
         """Close the bar of the stage before, open the next."""
-        self._finish()
+        self.finish()
         self._unit = unit
         self._task = self._bars.add_task(stage, total=total, rate=unit)
 
@@ -97,10 +99,11 @@ class TerminalProgress:
         """Print a line above the bars."""
         self._bars.console.print(message, highlight=False, markup=False)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Close the bar of the last stage; one of unknown length ends where it is."""
         task = self._bars.tasks[self._bars.task_ids.index(self._task)]
         if task.total is None:
-            self._bars.update(self._task, total=1, completed=1)
+            self._bars.update(self._task, total=task.completed or 1, completed=task.completed or 1)
 
 
 class JsonProgress:
