@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from data.coco_command import coco
+from data.show import show
+from data.simat.commands import app as simat_app
 
 app = typer.Typer(
     help="Make, import and look at corpora.", add_completion=False, rich_markup_mode=None, no_args_is_help=True
@@ -17,3 +19,5 @@ def data() -> None:
 
 
 app.command()(coco)
+app.command()(show)
+app.add_typer(simat_app, name="simat")

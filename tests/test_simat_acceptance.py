@@ -46,10 +46,10 @@ def test_paper_rule_chooses_489_of_the_released_triplets(release: Release) -> No
 
 def test_candidate_queries_hold_every_released_query(release: Release) -> None:
     chosen = choose_triplets(release.annotations, RULES["release"])
-    candidates = {query.order for query in candidate_queries(release.annotations, chosen)}
+    candidates = {(q.region.region_id, q.field, q.target) for q in candidate_queries(release.annotations, chosen)}
     known = {region.region_id for region in release.regions}
-    over_released_regions = {order for order in candidates if order[0] in known}
-    queries = {row.query.order for row in release.queries}
+    over_released_regions = {candidate for candidate in candidates if candidate[0] in known}
+    queries = {(row.query.region.region_id, row.query.field, row.query.target) for row in release.queries}
 
     assert len(queries) == 17_996
     assert len(candidates) == 155_097

@@ -36,7 +36,7 @@ SPOKEN = {
     ("playing with", "park"): "playing in a park", ("playing with", "grass"): "playing on grass",
     ("playing with", "tennis court"): "playing on a tennis court", ("eating from", "water"): "drinking water",
     ("sitting on a", "water"): "sitting in water", ("laying in", "wall"): "laying against a wall",
-    ("running in", "beach"): "running on a beach",
+    ("waiting at", "bus"): "waiting for a bus", ("playing with", "snow"): "playing in snow",
 }  # fmt: skip
 """What is said in other words than the relation's."""
 
@@ -53,9 +53,19 @@ def write_caption(triplet: Triplet) -> str:
 
 
 def write_captions(triplets: Iterable[Triplet], given: Mapping[Triplet, str] | None = None) -> dict[Triplet, str]:
-    """Captions by triplet: the given ones, and the grammar's for the others."""
+    """Captions by triplet: the given ones, and the grammar's for the others.
+
+    Raises:
+        CorpusError: two triplets get one caption, so that no oracle could tell them apart.
+    """
     given = given or {}
-    return {t: given.get(t) or write_caption(t) for t in triplets}
+    captions = {t: given.get(t) or write_caption(t) for t in triplets}
+    owners: dict[str, Triplet] = {}
+    for t, caption in captions.items():
+        if caption in owners:
+            raise CorpusError(f"two triplets have the caption {caption!r}", got=f"{owners[caption]} and {t}")
+        owners[caption] = t
+    return captions
 
 
 def read_captions(path: Path) -> dict[Triplet, str]:
@@ -82,6 +92,8 @@ def _predicate(subject: str, relation: str, obj: str) -> str:
         return SPOKEN[relation, obj]
     if obj in BARE:
         return f"{verb.partition(' ')[0]} {obj}"
+    if obj == subject and verb == "running in":
+        return f"running with another {obj}"
     if obj == subject and not _is_plural(obj):
         return f"{_placed(verb, obj)} another {obj}"
     return f"{_placed(verb, obj)} {_noun(obj)}"

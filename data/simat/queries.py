@@ -17,10 +17,11 @@ from jaxtyping import Bool, Float, Int
 
 from data.regions import Region, Triplet
 from data.simat.rules import neighbours
-from data.simat.vocabulary import FIELDS, Field, changed_field, replaced
+from data.simat.vocabulary import FIELDS, Field, changed, replaced
 
 PER_PAIR = 5  # regions drawn per ordered pair of triplets, by the released files
 Split = Literal["image", "region"]
+SPLITS: tuple[Split, ...] = ("image", "region")
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class Query:
 
 def candidate_queries(regions: Iterable[Region], triplets: Collection[Triplet]) -> Iterator[Query]:
     """Every query from a region of one triplet to a triplet at Hamming distance 1."""
-    near = neighbours(triplets)
+    steps = _steps(triplets)
     for region in regions:
-        for goal in near.get(region.triplet, ()):
-            yield _query(region, goal)
+        for field, word in steps.get(region.triplet, ()):
+            yield Query(region, field, word)
 
 
 def draw_queries(
@@ -69,11 +70,11 @@ def draw_queries(
     for region in sorted(regions, key=lambda region: region.region_id):
         by_triplet[region.triplet].append(region)
     queries = []
-    for source, goals in neighbours(sorted(triplets)).items():
+    for source, steps in _steps(sorted(triplets)).items():
         pool = by_triplet[source]
-        for goal in goals:
+        for field, word in steps:
             chosen = rng.choice(len(pool), min(len(pool), per_pair), replace=False)
-            queries += [_query(pool[i], goal) for i in chosen]
+            queries += [Query(pool[i], field, word) for i in chosen]
     return sorted(queries, key=lambda query: query.order)
 
 
@@ -132,7 +133,6 @@ def _half(ids: Collection[int], rng: np.random.Generator) -> set[int]:
     return {ordered[i] for i in rng.permutation(len(ordered))[: len(ordered) // 2]}
 
 
-def _query(region: Region, goal: Triplet) -> Query:
-    field = changed_field(region.triplet, goal)
-    assert field is not None
-    return Query(region, field, goal[FIELDS.index(field)])
+def _steps(triplets: Collection[Triplet]) -> dict[Triplet, list[tuple[Field, str]]]:
+    """What leads from each triplet to each of its neighbours: a slot and the word to put there."""
+    return {source: [changed(source, goal) for goal in goals] for source, goals in neighbours(triplets).items()}

@@ -28,7 +28,7 @@ def replaced(triplet: Triplet, field: Field, word: str) -> Triplet:
     return subject, relation, obj
 
 
-def changed_field(source: Triplet, target: Triplet) -> Field | None:
-    """The one slot in which two triplets differ; None where they differ in none or in several."""
-    differing = [field for field, a, b in zip(FIELDS, source, target, strict=True) if a != b]
-    return differing[0] if len(differing) == 1 else None
+def changed(source: Triplet, target: Triplet) -> tuple[Field, str]:
+    """The slot in which two triplets at Hamming distance 1 differ, and the target's word in it."""
+    [(field, word)] = [(field, b) for field, a, b in zip(FIELDS, source, target, strict=True) if a != b]
+    return field, word
