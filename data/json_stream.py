@@ -9,11 +9,12 @@ from typing import Any
 from data.corpus import CorpusError
 
 
-def stream_items(path: Path, prefix: str) -> Iterator[dict[str, Any]]:
-    """The objects of an array, in the order of the file.
+def stream_items(path: Path, prefix: str, many: bool = False) -> Iterator[dict[str, Any]]:
+    """The objects of an array, or of a sequence, in the order of the file.
 
     Args:
         prefix: where the array's items are: ``images.item`` for ``{"images": [...]}``, ``item`` for ``[...]``.
+        many: the file is a sequence of JSON values, such as one a line; ``prefix`` is looked up in each.
 
     Raises:
         CorpusError: no such file, truncated or damaged JSON, or an item that is no object.
@@ -22,9 +23,9 @@ def stream_items(path: Path, prefix: str) -> Iterator[dict[str, Any]]:
 
     try:
         with path.open("rb") as file:
-            for number, item in enumerate(ijson.items(file, prefix, use_float=True), 1):
+            for number, item in enumerate(ijson.items(file, prefix, use_float=True, multiple_values=many), 1):
                 if not isinstance(item, dict):
-                    raise CorpusError(f"item {number} of {prefix.removesuffix('.item')} is no object", got=str(path))
+                    raise CorpusError(f"{path.name}: {prefix or 'record'} {number} is no object", got=_shown(item))
                 yield item
     except OSError as error:
         raise CorpusError(f"cannot read the annotations: {error.strerror}", got=str(path)) from error

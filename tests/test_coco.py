@@ -191,7 +191,7 @@ def put(key: str, value: object, of: str = "annotations") -> Callable[[dict[str,
         (put("id", -1), "'id' should be a whole number; got -1"),
         (put("id", True), "'id' should be a whole number; got True"),
         (drop("file_name", "images"), "'file_name' should be text; got nothing"),
-        (lambda d: d["annotations"].append(3), "item 11 of annotations is no object"),
+        (lambda d: d["annotations"].append(3), r"annotations\.item 11 is no object; got 3"),
     ],
 )
 def test_read_annotations_of_a_wrong_layout_says_what_is_wrong(
