@@ -108,6 +108,7 @@ def build_captions(
     """
     progress = progress or Silent()
     with new_corpus(out) as writer:
+        progress.start("reading", None, "files")
         annotations = read_annotations(captions, split)
         found, left_out = _look_up(annotations.images, ImageFolder(images), progress)
         if not found:

@@ -111,6 +111,13 @@ def test_read_map_of_a_lossy_image_says_so(tmp_path: Path) -> None:
         read_map(tmp_path / "map.png")
 
 
+def test_read_map_that_is_too_large_shows_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(beach()).save(tmp_path / "map.png")
+    monkeypatch.setattr("data.coco_stuff.MAX_PIXELS", 399)
+    with pytest.raises(CorpusError, match="the map is too large; got 20 × 20 pixels"):
+        read_map(tmp_path / "map.png")
+
+
 def test_read_map_without_a_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot read the file: No such file"):
         read_map(tmp_path / "map.png")
