@@ -1,4 +1,4 @@
-"""Time and memory of reading Visual Genome's files: a generated data set of its size and layout, read to regions.
+"""Time and memory of making a SIMAT corpus from Visual Genome: a generated data set of its size and layout, no images.
 
 Real files hold 2,316,104 relationships of 108,077 images; the generated ones have as many by default, with
 ``objects.json``, ``attributes.json`` and ``image_data.json`` beside them, 2 GB together.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -24,18 +26,6 @@ COMMON_RELATIONS = ("ON", "has", "wearing", "in", "of", "behind", "near", "holdi
 COMMON_THINGS = ("window", "shirt", "tree", "sign", "wall", "sky", "leg", "table", "chair", "person", "hair", "plate")
 COLOURS = ("white", "black", "green", "brown", "large", "wooden", "parked", "standing")
 WANTED_SHARE = 0.02  # of relationships in the vocabulary
-
-_MEASURE = """
-import json, resource, sys, time
-from dataclasses import asdict
-from pathlib import Path
-from data.visual_genome.regions import ReadingReport, read_regions
-start, report = time.perf_counter(), ReadingReport()
-regions = read_regions(Path(sys.argv[1]), report=report)
-wall, usage = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps({"wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_rss_mib": usage.ru_maxrss / 1024,
-                  "counts": report.as_counts()}))
-"""
 
 
 def generate(folder: Path, relationships: int, images: int, seed: int = 0) -> int:
@@ -96,18 +86,43 @@ def _relationship(rng: random.Random, relationship_id: int, subject: str, thing:
 
 
 def measure(options: argparse.Namespace) -> common.Facts:
-    """Generate, then read in a process of its own, which has one thread."""
+    """Generate, then build a corpus without images in a process of its own."""
     images = max(1, round(IMAGES * options.relationships / RELATIONSHIPS))
     with common.temporary_folder() as folder:
-        size = generate(folder, options.relationships, images)
-        out = subprocess.run([sys.executable, "-c", _MEASURE, str(folder)], stdout=subprocess.PIPE, check=True).stdout
-    facts = json.loads(out)
-    return {"relationships": options.relationships, "images": images, "json_mb": size / 1e6, **facts}
+        size = generate(folder / "genome", options.relationships, images)
+        command = [
+            sys.executable,
+            "-m",
+            "simat.cli.main",
+            "data",
+            "simat",
+            "build",
+            "--json",
+            "--oracle",
+            options.oracle,
+        ]
+        before, started = _children(), time.perf_counter()
+        ran = subprocess.run([*command, folder / "genome", folder / "corpus"], stdout=subprocess.PIPE, check=True)
+        wall, after = time.perf_counter() - started, _children()
+    return {
+        "relationships": options.relationships,
+        "images": images,
+        "json_mb": size / 1e6,
+        "wall_s": wall,
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_rss_mib": after.ru_maxrss / 1024,
+        "corpus": {k: v for k, v in json.loads(ran.stdout).items() if k != "corpus"},
+    }
+
+
+def _children() -> resource.struct_rusage:
+    return resource.getrusage(resource.RUSAGE_CHILDREN)
 
 
 def main() -> None:
     arguments = common.parser(__doc__)
     arguments.add_argument("--relationships", type=int, default=RELATIONSHIPS, help=f"default {RELATIONSHIPS:,}")
+    arguments.add_argument("--oracle", default="annotation", help="as for 'simat data simat build'; default annotation")
     common.run(arguments, measure)
 
 

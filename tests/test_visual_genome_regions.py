@@ -283,8 +283,8 @@ def test_report_has_flat_counts(tmp_path: Path) -> None:
     read_regions(made.write(tmp_path), report=report)
     assert report.as_counts() == {
         "annotated images": 1,
-        "relationships": 3,
-        "regions": 1,
+        "annotated relationships": 3,
+        "annotated regions": 1,
         "skipped: name missing or unusable": 1,
         "skipped: outside the vocabulary": 1,
     }

@@ -63,9 +63,10 @@ class ReadingReport:
     missing_files: list[str] = field(default_factory=list)
 
     def as_counts(self) -> dict[str, int]:
-        """Flat figures under stable names, for a corpus's counts."""
-        totals = {"annotated images": self.images, "relationships": self.relationships, "regions": self.regions}
-        return {**totals, **{f"skipped: {reason}": count for reason, count in sorted(self.skipped.items())}}
+        """Flat figures under stable names, none of which a corpus counts itself."""
+        totals = {"images": self.images, "relationships": self.relationships, "regions": self.regions}
+        counts = {f"annotated {name}": count for name, count in totals.items()}
+        return counts | {f"skipped: {reason}": count for reason, count in sorted(self.skipped.items())}
 
 
 def read_regions(
