@@ -209,8 +209,8 @@ def _counts(
         "splits": dict(sorted(Counter(each.image.split for each in found).items())),
         "images_missing": reasons["missing"],
         "images_unreadable": reasons["unreadable"],
-        "images_with_fewer_captions": sum(n < USUAL_CAPTIONS for n in numbers),
-        "images_with_more_captions": sum(n > USUAL_CAPTIONS for n in numbers),
+        "images_with_fewer_than_5_captions": sum(n < USUAL_CAPTIONS for n in numbers),
+        "images_with_more_than_5_captions": sum(n > USUAL_CAPTIONS for n in numbers),
         **annotations.skipped,
     }
 

@@ -29,7 +29,7 @@ def stream_items(path: Path, prefix: str, many: bool = False) -> Iterator[dict[s
                 yield item
     except OSError as error:
         raise CorpusError(f"cannot read the annotations: {error.strerror}", got=str(path)) from error
-    except (ijson.JSONError, UnicodeDecodeError) as error:
+    except (ijson.JSONError, ValueError) as error:  # some backends of ijson let the decoder's own errors through
         raise CorpusError("truncated or damaged JSON", got=str(path), remedy="download the file again") from error
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from data.coco import KARPATHY_SPLITS, MAX_CAPTION, CocoCaption, CocoImage, caption_fault, read_annotations
 from data.corpus import CorpusError
+from data.json_stream import whole_number
 
 DOGS = {7: TEXTS, 9: TEXTS}
 
@@ -220,6 +221,12 @@ def test_read_annotations_of_wrong_splits_says_what_is_wrong(
     change(document)
     with pytest.raises(CorpusError, match=message):
         read_annotations(save_json(tmp_path / "dataset_coco.json", document))
+
+
+def test_whole_number_is_one_that_a_table_can_hold() -> None:
+    assert whole_number({"id": 2**63 - 1}, "id", Path("a.json")) == 2**63 - 1
+    with pytest.raises(CorpusError, match=r"a\.json: 'id' should be a whole number; got 9223372036854775808"):
+        whole_number({"id": 2**63}, "id", Path("a.json"))
 
 
 def test_read_annotations_of_two_years_says_that_they_hold_the_same_images(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_build_captions_counts_images_with_fewer_or_more_than_five(
     tmp_path: Path, annotations: Path, images: Path
 ) -> None:
     counts = build(tmp_path, annotations, images)[1]
-    assert (counts["images_with_fewer_captions"], counts["images_with_more_captions"]) == (1, 1)
+    assert (counts["images_with_fewer_than_5_captions"], counts["images_with_more_than_5_captions"]) == (1, 1)
 
 
 def test_build_captions_leaves_the_images_where_they_are(tmp_path: Path, annotations: Path, images: Path) -> None:
@@ -142,7 +142,7 @@ def test_build_captions_of_an_image_whose_captions_are_all_unusable_keeps_the_im
     file = save_json(tmp_path / "captions_val2014.json", official({1: TEXTS, 2: ("", "a\0b", "x" * 10_000)}))
     folder = save_images(tmp_path / "images", [f"{i:012}.jpg" for i in (1, 2)])
     corpus, counts = build(tmp_path, file, folder)
-    assert (counts["images"], counts["captions"], counts["images_with_fewer_captions"]) == (2, 5, 1)
+    assert (counts["images"], counts["captions"], counts["images_with_fewer_than_5_captions"]) == (2, 5, 1)
     skipped = {name: counts[f"captions_{name}"] for name in ("empty", "control_characters", "too_long")}
     assert set(skipped.values()) == {1}
     assert captions_by_image(corpus).keys() == {1}

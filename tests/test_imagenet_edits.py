@@ -224,3 +224,13 @@ def test_scan_validation_of_a_flat_folder_says_how_to_sort_it(tmp_path: Path) ->
 def test_scan_validation_without_a_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such folder of ImageNet images"):
         scan_validation(tmp_path / "none")
+
+
+def test_queries_drawn_from_a_folder_name_images_that_are_there(tmp_path: Path) -> None:
+    for each in imagenet_classes():
+        (tmp_path / each.wnid).mkdir()
+        for number in range(16):
+            (tmp_path / each.wnid / f"ILSVRC2012_val_{number:08}.JPEG").touch()
+    queries = draw_queries(scan_validation(tmp_path), np.random.default_rng(0))
+    assert check_queries(queries).items() >= FULL.items()
+    assert all((tmp_path / query.path).is_file() for query in queries)
