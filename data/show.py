@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from jaxtyping import Int64
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from data.corpus import Corpus, CorpusError
@@ -30,12 +31,14 @@ class Card:
 
     Attributes:
         image: the image that is shown.
-        words: what the corpus says about it.
+        words: what the corpus says about it: its caption, or the query.
+        caption: of the image, where the words are a query.
         example: an image of what the query asks for, with its caption; None where there is no query.
     """
 
     image: Path
     words: str
+    caption: str = ""
     example: tuple[Path, str] | None = None
 
 
@@ -73,12 +76,12 @@ def draw_sheet(corpus: Corpus, cards: Sequence[Card]) -> Image.Image:
 
 def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, corner: tuple[int, int], width: int) -> None:
     left, top = corner
-    sheet.paste(_thumbnail(card.image), corner)
-    if card.example is not None:
-        sheet.paste(_thumbnail(card.example[0]), (left + CELL + GAP, top))
-    lines = [*card.words.split("\n", 1), card.example[1] if card.example else ""]
-    for number, (line, colour) in enumerate(zip(lines[:2], (INK, FAINT), strict=False)):
-        draw.text((left, top + CELL + 4 + number * LINE), fitted(line, width, 13), colour, ImageFont.load_default(13))
+    draw.text((left, top + CELL + 4), fitted(card.words, width, 13), INK, ImageFont.load_default(13))
+    cells = [(card.image, card.caption), *([card.example] if card.example else [])]
+    for number, (path, caption) in enumerate(cells):
+        x = left + number * (CELL + GAP)
+        sheet.paste(_thumbnail(path), (x, top))
+        draw.text((x, top + CELL + 4 + LINE), fitted(caption, CELL, 11), FAINT, ImageFont.load_default(11))
 
 
 def _thumbnail(path: Path) -> Image.Image:
@@ -117,11 +120,11 @@ def _queries(corpus: Corpus, count: int, rng: np.random.Generator) -> list[Card]
     usable = queries.filter(pc.is_in(queries["region_id"], regions["region_id"].filter(pc.is_valid(regions["image"]))))
     cards = []
     for query in usable.take(_sample(len(usable), count, rng)).to_pylist():
-        words = f"{query['value']} -> {query['target']}"
         pool = examples.get(query["target_ids"], [])
         example = pool[int(rng.integers(len(pool)))] if pool else None
         found = example and (corpus.images / example["image"], captions[query["target_ids"]])
-        cards.append(Card(corpus.images / files[query["region_id"]], words, found or None))
+        image, words = corpus.images / files[query["region_id"]], f"{query['value']} -> {query['target']}"
+        cards.append(Card(image, words, captions[query["query_ids"]], found or None))
     return cards
 
 
@@ -159,8 +162,8 @@ def _text(value: Any) -> str:
     return " · ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _sample(total: int, count: int, rng: np.random.Generator) -> list[int]:
-    return sorted(int(i) for i in rng.choice(total, min(total, count), replace=False))
+def _sample(total: int, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+    return np.sort(rng.choice(total, min(total, count), replace=False))
 
 
 def show(

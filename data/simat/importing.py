@@ -90,7 +90,7 @@ def check_columns(release: Release) -> None:
 def _misfit(column: str, rows: int | None) -> CorpusError:
     return CorpusError(
         f"{column} is not what the other files of the release give",
-        got=None if rows is None else f"{rows:,} rows that differ",
+        got=None if rows is None else f"{rows:,} differing",
         remedy="a file is truncated or altered: get the release again",
     )
 

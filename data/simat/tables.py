@@ -36,7 +36,7 @@ REGIONS = {
     "obj_bbox": "box of the object", "bbox": "box of the crop; contains subject and object",
     "caption_id": "row of the triplet in triplets.parquet",
     "matrix_row": "rank by (caption_id, region_id as text): row in the oracle's matrix",
-    "is_test": "of the test domain, not of dev",
+    "is_test": "of the test domain; false for dev, and in the release where no query starts",
     "image": "file of the crop in the folder of images; null where there is none",
 }  # fmt: skip
 TRIPLETS = {

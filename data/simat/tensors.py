@@ -80,12 +80,12 @@ def read_matrix(path: Path) -> Float[np.ndarray, "rows columns"]:
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> None:
     """Write a safetensors file, whole or not at all; ``about`` goes into its header, each value as JSON."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {name: json.dumps(value, ensure_ascii=False) for name, value in (about or {}).items()}
     arrays = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(arrays, temporary, metadata or None)
+        temporary.write_bytes(save(arrays, metadata or None))
 
 
 def _load(path: Path, allowed: list[Any]) -> Any:
