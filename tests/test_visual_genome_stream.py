@@ -100,6 +100,18 @@ def test_stream_stops_at_damage_without_reading_on(tmp_path: Path, small_window:
     assert sum(read) < 100
 
 
+def test_stream_gives_up_on_a_record_that_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_window: int
+) -> None:
+    monkeypatch.setattr(stream, "MAX_RECORD", 100)
+    read: list[int] = []
+    with pytest.raises(CorpusError, match="no end of a record within 100 characters, in record 2 near byte 4"):
+        list(stream_records(written(tmp_path, b'[{},{"a": "' + b"x" * 10_000), read.append))
+    assert sum(read) < 400
+    longest = [{"a": "x" * 80}]
+    assert list(stream_records(written(tmp_path, longest))) == longest
+
+
 def test_stream_skips_a_byte_order_mark(tmp_path: Path) -> None:
     assert list(stream_records(written(tmp_path, "\ufeff[{}]".encode()))) == [{}]
 

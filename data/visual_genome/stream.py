@@ -91,8 +91,10 @@ class _Window:
                 return value
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self._text) - _TAIL or error.msg.startswith("Unterminated string")
-                if not cut or len(self._text) - self._position > MAX_RECORD:
+                if not cut:
                     raise self.error(f"is damaged: {error.msg}", at=error.pos) from error
+                if len(self._text) - self._position > MAX_RECORD:
+                    raise self.error(f"has no end of a record within {MAX_RECORD:,} characters") from error
                 if not self._more():
                     raise self.cut_off() from error
             except (ValueError, RecursionError) as error:  # thousands of digits, or of nested brackets
