@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from data.coco_command import coco
+from data.scenes.commands import scenes
 from data.show import show
 from data.simat.commands import app as simat_app
 
@@ -19,5 +20,6 @@ def data() -> None:
 
 
 app.command()(coco)
+app.command()(scenes)
 app.command()(show)
 app.add_typer(simat_app, name="simat")
