@@ -78,8 +78,10 @@ def build_index(
     with locked(folder):
         if (folder / NAME).exists():
             return _finished(folder, config, progress)
+        build = _Build(folder, root, config, machine, progress, encoder)
+        del encoder
         try:
-            return _Build(folder, root, config, machine, progress, encoder).run()
+            return build.run()
         except NothingToIndexError:
             _leave(folder, created)
             raise
@@ -96,7 +98,8 @@ class _Build:
         self, folder: Path, root: Path, config: BuildConfig, machine: Machine, progress: Progress, encoder: Encoder
     ) -> None:
         self._folder, self._root, self._config, self._machine = folder, root, config, machine
-        self._progress, self._encoder = progress, encoder
+        self._progress, self._space = progress, encoder.space
+        self._encoder: Encoder | None = encoder
 
     def run(self) -> Built:
         remove_leftovers(self._folder)
@@ -105,12 +108,13 @@ class _Build:
             (self._folder / name).mkdir(exist_ok=True)
         if not (self._folder / EMBEDDINGS / NAME).exists():
             self._embed(files)
+        self._encoder = None  # its memory is free for the shards
         embeddings = EmbeddingSet(self._folder / EMBEDDINGS)
         config = self._config.resolved(len(embeddings), embeddings.manifest.space.dim)
         cores = self._machine.runtime(config.precision).cores
         shards = ShardBuilder(self._folder / SHARDS, embeddings, config, cores).run(self._progress)
         manifest = IndexManifest(
-            self._encoder.space,
+            self._space,
             EMBEDDINGS,
             config.factory,
             shards.entries,
@@ -125,7 +129,7 @@ class _Build:
 
     def _scan(self) -> int:
         """Settings and list of files: an earlier run's where there is one, so that both runs write the same."""
-        space = self._encoder.space
+        space = self._space
         wanted = {"config": self._config.as_dict(), "space": [space.encoder, space.fingerprint, space.dim, space.heads]}
         state = self._folder / STATE
         if state.exists():
@@ -153,7 +157,7 @@ class _Build:
 
     def _announce(self, files: int) -> None:
         """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
-        size = files * (ROW_BYTES + self._encoder.space.dim * (PART_BYTES + SHARD_BYTES))
+        size = files * (ROW_BYTES + self._space.dim * (PART_BYTES + SHARD_BYTES))
         free = shutil.disk_usage(self._folder).free
         self._progress.note(f"{files:,} image files: the index will take about {human(size)}, {human(free)} are free")
         if size > free:
@@ -161,6 +165,7 @@ class _Build:
 
     def _embed(self, files: int) -> None:
         folder = self._folder / EMBEDDINGS
+        assert self._encoder is not None
         embedder = Embedder(folder, self._root, self._encoder, self._config.part_size)
         done = embedder.run(self._folder / SCAN, files, self._machine.decoders, self._progress)
         rejected = self._gather_rejected(folder)
@@ -180,7 +185,7 @@ class _Build:
     def _manifest(self, folder: Path, done: Embedded, rejected: int) -> EmbeddingManifest:
         entry = FileEntry.of(folder, REJECTED, rejected) if rejected else None
         return EmbeddingManifest(
-            self._encoder.space,
+            self._space,
             str(self._root),
             tuple(done.parts),
             done.rows,
