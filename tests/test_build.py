@@ -88,7 +88,7 @@ def test_build_tells_its_stages(tmp_path: Path, config: BuildConfig) -> None:
         ("shard", 21, "vectors"),
         ("measure", None, "queries"),
     ]
-    assert recorder.advanced == {"embed": 22, "shard": 21}
+    assert recorder.advanced == {"scan": 22, "embed": 22, "shard": 21, "measure": 10}
 
 
 def test_build_again_changes_no_byte_and_encodes_nothing(whole: Path, config: BuildConfig) -> None:
