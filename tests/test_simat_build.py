@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from building import Recorder, contents, here
+from building import Recorder, contents, here, simat
 from corpora import region, regions, released, small_release
 from helpers import blotches
 
@@ -168,8 +168,8 @@ def test_existing_folder_is_never_overwritten(tmp_path: Path, annotated: list[Re
 
 
 def test_released_corpus_is_imported_row_by_row(tmp_path: Path) -> None:
-    recorder = Recorder.new()
-    counts = import_release(released(), tmp_path, tmp_path / "corpus", recorder)
+    ran = simat("data", "simat", "import", released(), tmp_path, tmp_path / "corpus", "--json")
+    counts, notes = ran.json, [record["note"] for record in ran.progress if "note" in record]
     queries = pq.read_table(tmp_path / "corpus" / "queries.parquet")
 
     expected = {"triplets": 645, "regions": 5_859, "images": 4_958, "queries": 17_996, "queries dev": 8_933,
@@ -180,7 +180,7 @@ def test_released_corpus_is_imported_row_by_row(tmp_path: Path) -> None:
         "query_ids": 203, "target_ids": 204, "dataset_id": 1642, "norm2": 220, "is_test": True, "weight": 0,
     }  # fmt: skip
     assert queries["transfo_id"].to_pylist()[-1] == 39_666
-    assert sum("the release lacks" in note for note in recorder.notes) == 2
+    assert sum("the release lacks" in note for note in notes) == 2
     assert {*Corpus(tmp_path / "corpus").manifest.provenance["tensors"]} == {
         "words.safetensors", "head_clip_t=0.1.safetensors",
     }  # fmt: skip
