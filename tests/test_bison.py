@@ -165,6 +165,13 @@ def test_filtered_queries_change_at_most_a_quarter_of_the_words(reference: str, 
     assert filtered_queries([made]) == [made] * kept
 
 
+def test_the_edited_share_is_of_the_reference_not_of_the_query() -> None:
+    shorter = BisonQuery(0, 9, "x.jpg", "a dog runs fast", "a dog runs", 1)
+    longer = BisonQuery(1, 9, "x.jpg", "a dog runs", "a dog runs fast", 1)
+    assert [shorter.edited_share, longer.edited_share] == pytest.approx([1 / 3, 1 / 4])
+    assert filtered_queries([shorter, longer]) == [longer]
+
+
 def test_bison_pairs_with_a_corpus_of_coco_captions(tmp_path: Path, path: Path) -> None:
     captions = save_json(tmp_path / "captions_val2014.json", official({7: ["a cat runs on grass"], 9: TEXTS}))
     images = save_images(tmp_path / "images", [f"val2014/{coco_name(i, 'val2014')}" for i in (7, 9)])

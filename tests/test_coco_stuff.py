@@ -158,6 +158,7 @@ def test_few_draws_every_number_and_every_segment() -> None:
     segments, rng = segments_of(beach()), np.random.default_rng(0)
     drawn = [few(segments, rng) for _ in range(200)]
     assert {len(chosen) for chosen in drawn} == {1, 2, 3}
+    assert all(len({s.label for s in chosen}) == len(chosen) for chosen in drawn)
     assert {s.name for chosen in drawn for s in chosen} == {"sand", "sea", "sky-other"}
 
 
