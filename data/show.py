@@ -62,9 +62,11 @@ def sample_cards(corpus: Corpus, count: int, rng: np.random.Generator) -> list[C
 def draw_sheet(corpus: Corpus, cards: Sequence[Card]) -> Image.Image:
     """The sheet of some cards: each an image, an example of its target beside it, and its words below."""
     columns = PAIRS if any(card.example for card in cards) else 2 * PAIRS
-    across, down = (2 if columns == PAIRS else 1) * (CELL + GAP), CELL + 2 * LINE + 2 * GAP
+    across, down = CELL + GAP, CELL + 2 * LINE + 2 * GAP
+    if columns == PAIRS:
+        across = 2 * across + 2 * GAP  # what belongs together stands together
     rows = -(-len(cards) // columns)
-    sheet = Image.new("RGB", (2 * MARGIN + columns * across - GAP, 2 * MARGIN + 2 * LINE + rows * down), PAPER)
+    sheet = Image.new("RGB", (2 * MARGIN + columns * across, 2 * MARGIN + 2 * LINE + rows * down), PAPER)
     draw = ImageDraw.Draw(sheet)
     heading = f"{corpus.folder.name}: {', '.join(_figures(corpus))}"
     draw.text((MARGIN, MARGIN), fitted(heading, sheet.width - 2 * MARGIN, 18), INK, ImageFont.load_default(18))

@@ -11,11 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from building import Recorder, contents, here, simat
 from corpora import region, regions, released, small_release
+from genomes import genome, relationship, thing
 from helpers import blotches
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.corpus import Corpus, CorpusError
-from data.regions import Region
-from data.simat.build import Options, Sources, build_corpus
+from data.regions import Region, Triplet
+from data.simat.build import Options, Sources, build_corpus, select
 from data.simat.importing import import_release
 
 SOURCE = [(s, r, o) for s in ("dog", "cat", "man") for r in ("sitting on a", "leaning on") for o in ("bed", "chair")]
@@ -244,3 +247,52 @@ def test_build_command_refuses_bad_options_in_one_line(
     tmp_path: Path, capsys: Any, options: list[str], message: str
 ) -> None:
     assert here(capsys, "data", "simat", "build", tmp_path, tmp_path / "out", *options).error == message
+
+
+def test_build_command_writes_captions_of_a_release_or_of_a_table(tmp_path: Path, capsys: Any) -> None:
+    pairs = [(s, r) for s in ("dog", "cat") for r in ("sitting on", "laying in") for _ in range(2)]
+    made = genome(
+        {
+            number: [
+                relationship(
+                    number, thing(2 * number, s, (0, 0, 99, 99)), r, thing(2 * number + 1, "bed", (9, 9, 99, 99))
+                )
+            ]
+            for number, (s, r) in enumerate(pairs, 1)
+        }
+    )
+    source = made.write(tmp_path / "genome")
+    release = small_release(tmp_path / "release")
+    lines = release / "simat_db" / "captions.txt"
+    lines.write_text("A cat, seated.\nA dog, seated.\n")
+    table = tmp_path / "captions.csv"
+    table.write_text("subj,rel,obj,caption\ncat,laying in,bed,A cat at rest.\n")
+
+    expected = {
+        release: ["A cat laying in a bed.", "A cat, seated.", "A dog laying in a bed.", "A dog, seated."],
+        table: ["A cat at rest.", "A cat sitting on a bed.", "A dog laying in a bed.", "A dog sitting on a bed."],
+    }
+    for number, (path, captions) in enumerate(expected.items()):
+        out = tmp_path / f"corpus{number}"
+        found = here(
+            capsys, "data", "simat", "build", source, out, "--captions", path, "--rule", "paper", "--json"
+        ).json
+        assert [t["caption"] for t in rows(out, "triplets")] == captions
+        assert (found["triplets"], found["queries"], found["images missing"]) == (4, 16, 8)
+        assert Corpus(out).manifest.provenance["rule"] == "paper"
+
+
+@given(st.lists(st.tuples(st.sampled_from(SOURCE), st.integers(1, 5)), max_size=40))
+def test_any_regions_give_consistent_queries_or_an_error(drawn: list[tuple[Triplet, int]]) -> None:
+    pool = [region(number, triplet, image) for number, (triplet, image) in enumerate(drawn)]
+    try:
+        data, _ = select(pool, Options(), {}, "annotation")
+    except CorpusError as error:
+        assert "no triplet passes" in str(error) or "no query passes" in str(error)
+        return
+    shown = {(r.image_id, r.triplet) for r in pool}
+    assert len(data.numbers) == len(data.queries) > 0
+    assert {q.region for q in data.queries} <= set(data.regions) <= set(pool)
+    for query in data.queries:
+        assert {query.region.triplet, query.goal} <= data.captions.keys()
+        assert (query.region.image_id, query.goal) not in shown  # all crops of these images are one

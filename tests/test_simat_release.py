@@ -59,6 +59,7 @@ def test_small_release_is_read_whole(tmp_path: Path) -> None:
         (DB, swapped("dog", "d\0g"), "retrieval_db.tsv has NUL bytes"),
         (DB, swapped("0,0,20,30", "0,0,20"), "subj_bbox on line 2 of retrieval_db.tsv is no box"),
         (DB, swapped("0,0,20,30", "20,0,0,30"), "subj_bbox on line 2 of retrieval_db.tsv is no box"),
+        (DB, swapped("0,0,20,30", f"0,0,20,{2**40}"), "subj_bbox on line 2 of retrieval_db.tsv is no box"),
         (DB, swapped("0,0,20,30", "0,0,20,x"), "no whole number where one belongs; got 'x'"),
         (DB, swapped("\n2\t", "\n1\t"), "line 3 of retrieval_db.tsv has a region for the second time; got 1"),
         (DB, swapped("region_id\t", "id\t"), "retrieval_db.tsv lacks the columns region_id"),

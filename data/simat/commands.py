@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simat.cli.console import console, print_json, progress
+
+if TYPE_CHECKING:
+    from data.regions import Triplet
 
 app = typer.Typer(help="SIMAT corpora: triplets and transformation queries.", add_completion=False,
                   rich_markup_mode=None, no_args_is_help=True)  # fmt: skip
@@ -24,7 +27,9 @@ def build(
     rule: Annotated[str, typer.Option(help="Triplet rule: release (20 objects) or paper (10).")] = "release",
     split: Annotated[str, typer.Option(help="Divide dev and test by image, or by region as the release.")] = "image",
     oracle: Annotated[str, typer.Option(help="annotation, none, or a file with a matrix.")] = "annotation",
-    captions: Annotated[Path | None, typer.Option(help="CSV or TSV: subj, rel, obj, caption.")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="CSV or TSV of subj, rel, obj, caption; or the release.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="VISUAL_GENOME")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and of the split.")] = 0,
     json: JsonOption = False,
@@ -32,7 +37,6 @@ def build(
     """Make a corpus from Visual Genome's own files."""
     from data.corpus import CorpusError
     from data.simat.build import Options, OracleChoice, Sources, build_corpus
-    from data.simat.captions import read_captions
     from data.simat.queries import SPLITS
     from data.visual_genome.regions import ReadingReport, read_regions
 
@@ -41,7 +45,7 @@ def build(
     options = Options(rule, SPLITS[SPLITS.index(split)], seed)
     named: dict[str, OracleChoice] = {"annotation": "annotation", "none": "none"}
     judge = named.get(oracle, Path(oracle))
-    given = read_captions(captions) if captions else {}
+    given = {} if captions is None else _captions(captions)
     report = ReadingReport()
     with progress() as bars:
         regions = read_regions(visual_genome, bars, report)
@@ -64,6 +68,13 @@ def import_(
     with progress() as bars:
         counts = import_release(repository, images, out, bars)
     _show(out, counts, json)
+
+
+def _captions(path: Path) -> dict[Triplet, str]:
+    from data.simat.captions import read_captions
+    from data.simat.release import Release
+
+    return Release(path).captions if path.is_dir() else read_captions(path)
 
 
 def _show(out: Path, counts: dict[str, Any], as_json: bool) -> None:
