@@ -1,7 +1,7 @@
 """COCO captions: the annotation files of 2014 and 2017, and the split file of Karpathy and Fei-Fei (CVPR 2015).
 
 - ``captions_{train,val}{2014,2017}.json``: ``images`` (``id``, ``file_name``) and ``annotations`` (``id``,
-  ``image_id``, ``caption``); the split is in the file's name.
+  ``image_id``, ``caption``); the split is in the file's name, ``all`` where the name says none.
 - ``dataset_coco.json``: ``images`` (``cocoid``, ``filepath``, ``filename``, ``split``, ``sentences``); the splits are
   ``train``, ``restval`` (validation images that most work adds to the training set), ``val`` and ``test``.
 """
@@ -22,6 +22,7 @@ from data.json_stream import stream_items, text, whole_number
 
 Split = Literal["karpathy", "official"]
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
+WHOLE = "all"
 MAX_CAPTION = 2000
 """Characters; the longest captions of COCO have some 250."""
 _OFFICIAL = re.compile(r"(train|val|test)(20\d\d)?")
@@ -149,7 +150,7 @@ def _choose(path: Path, split: Split | None) -> tuple[Split, tuple[Path, ...]]:
 def _candidates(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted({*path.glob("captions_*.json"), *path.glob("dataset_coco*.json")})
+    return sorted({*path.glob("captions*.json"), *path.glob("dataset_coco*.json")})
 
 
 def _layout(path: Path) -> Split:
@@ -167,10 +168,9 @@ def _check_years(files: list[Path]) -> None:
 
 def _read_official(path: Path, collector: _Collector) -> None:
     match = _OFFICIAL.search(path.stem)
-    if match is None:
-        raise CorpusError("the name of the file says no split", got=path.name, remedy="name it captions_val2014.json")
+    split = match[1] if match else WHOLE
     for item in stream_items(path, "images.item"):
-        collector.image(CocoImage(whole_number(item, "id", path), text(item, "file_name", path), match[1]))
+        collector.image(CocoImage(whole_number(item, "id", path), text(item, "file_name", path), split))
     annotations = stream_items(path, "annotations.item")
     first = next(annotations, None)
     if first is None or "caption" not in first:

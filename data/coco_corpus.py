@@ -27,7 +27,7 @@ IMAGE_COLUMNS = {
     "file": "path relative to the folder of the images",
     "width": "pixels",
     "height": "pixels",
-    "split": "train, val, test; Karpathy's splits also have restval",
+    "split": "train, val, test; restval in Karpathy's splits; all where the annotations say none",
 }
 CAPTION_COLUMNS = {
     "caption_id": "id of the caption in COCO",

@@ -1,7 +1,7 @@
 """COCO-Stuff (Caesar, Uijlings, Ferrari 2018): segmentation maps, and the layouts that thesis 6.4.1 makes of them.
 
 A map is a PNG of the image's size with one byte per pixel: 0 to 90 things, 91 to 181 stuff, 255 unlabelled. The
-data set's ``labels.txt`` counts from 1 (0 is unlabelled there): the pixel's value is the number in that file less one.
+data set's ``labels.txt`` and COCO's categories count from 1: the pixel's value is the number there less one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from data.corpus import CorpusError
+from data.json_stream import stream_items, text, whole_number
 from simat.images import MAX_PIXELS, read_bytes
 
 Protocol = Literal["all", "filtered", "few"]
@@ -70,22 +71,15 @@ def label_names() -> Mapping[int, str]:
 
 
 def read_label_names(path: Path) -> dict[int, str]:
-    """Names of classes by their values in the maps, from the data set's ``labels.txt``.
+    """Names of classes by their values in the maps, from ``labels.txt`` or a JSON list of COCO's categories.
 
     Raises:
-        CorpusError: no such file, or a line that is not ``NUMBER: NAME``.
+        CorpusError: no such file, a line that is not ``NUMBER: NAME``, or damaged JSON.
     """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError("cannot read the names of the labels", got=str(path)) from error
-    matches = [_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
-    names = {int(match[1]) - 1: match[2] for match in matches if match}
-    names.pop(-1, None)
-    if None in matches or not names or max(names) >= UNLABELLED:
-        raise CorpusError(
-            "not a file of label names", got=str(path), remedy="give labels.txt with lines like '1: person'"
-        )
+    names = _categories(path) if path.suffix == ".json" else _lines(path)
+    names.pop(-1, None)  # unlabelled
+    if not names or max(names) >= UNLABELLED:
+        raise CorpusError("not a file of label names", got=str(path), remedy="give labels.txt or a list of categories")
     return names
 
 
@@ -162,15 +156,28 @@ def layout_of(segments: Sequence[Segment], protocol: Protocol, rng: np.random.Ge
 
 def prompt_of(caption: str, segments: Sequence[Segment]) -> Prompt:
     """The caption with the list of class names after it, as thesis 6.4.1 builds prompts."""
-    text, spans = caption.strip().rstrip("."), []
+    prompt, spans = caption.strip().rstrip("."), []
     for segment in segments:
-        text += ", " if text else ""
-        spans.append((len(text), len(text) + len(segment.name)))
-        text += segment.name
-    return Prompt(text, tuple(spans))
+        prompt += ", " if prompt else ""
+        spans.append((len(prompt), len(prompt) + len(segment.name)))
+        prompt += segment.name
+    return Prompt(prompt, tuple(spans))
 
 
 def _mask(pixels: UInt8[np.ndarray, "h w"], label: int) -> Bool[np.ndarray, "h w"]:
     mask: Bool[np.ndarray, "h w"] = pixels == label
     mask.flags.writeable = False
     return mask
+
+
+def _categories(path: Path) -> dict[int, str]:
+    return {whole_number(item, "id", path) - 1: text(item, "name", path) for item in stream_items(path, "item")}
+
+
+def _lines(path: Path) -> dict[int, str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError("cannot read the names of the labels", got=str(path)) from error
+    matches = [_LINE.fullmatch(line.strip()) for line in lines if line.strip()]
+    return {int(match[1]) - 1: match[2] for match in matches if match} if None not in matches else {}

@@ -236,9 +236,9 @@ def test_read_annotations_of_two_years_says_that_they_hold_the_same_images(tmp_p
         read_annotations(tmp_path)
 
 
-def test_read_annotations_of_a_file_whose_name_says_no_split_says_so(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"says no split; got mine\.json; name it captions_val2014\.json"):
-        read_annotations(save_json(tmp_path / "mine.json", official(DOGS)))
+def test_read_annotations_of_a_file_whose_name_says_no_split_is_one_split(tmp_path: Path) -> None:
+    save_json(tmp_path / "captions.json", official(DOGS))
+    assert {image.split for image in read_annotations(tmp_path).images} == {"all"}
 
 
 @pytest.mark.parametrize(

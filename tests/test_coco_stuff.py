@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cocofiles import save_json
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -61,6 +62,28 @@ def test_label_names_are_those_of_the_171_annotated_classes() -> None:
 def test_read_label_names_counts_from_one_less_than_the_file(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("0: unlabeled\n1: person\n2: bicycle\n\n182: wood\n")
     assert read_label_names(tmp_path / "labels.txt") == {0: "person", 1: "bicycle", 181: "wood"}
+
+
+def test_read_label_names_reads_a_list_of_categories(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "person", "isthing": 1}, {"id": 92, "name": "sand", "isthing": 0}]
+    names = read_label_names(save_json(tmp_path / "categories.json", categories))
+    assert names == {0: "person", 91: "sand"}
+    assert [s.name for s in segments_of(np.array([[0, 91, 255]], np.uint8), names)] == ["person", "sand"]
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ([], "not a file of label names"),
+        ({"categories": []}, "not a file of label names"),
+        ([{"id": 300, "name": "x"}], "not a file of label names"),
+        ([{"id": 1}], "'name' should be text; got nothing"),
+        ([{"id": "1", "name": "person"}], "'id' should be a whole number; got '1'"),
+    ],
+)
+def test_read_label_names_of_other_json_says_what_is_wrong(tmp_path: Path, document: Any, message: str) -> None:
+    with pytest.raises(CorpusError, match=message):
+        read_label_names(save_json(tmp_path / "categories.json", document))
 
 
 @pytest.mark.parametrize(
