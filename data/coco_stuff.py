@@ -84,8 +84,9 @@ def read_label_names(path: Path) -> dict[int, str]:
 
 
 def map_path(folder: Path, image_id: int) -> Path:
-    """The map of an image in a folder such as ``val2017``."""
-    return folder / f"{image_id:012}.png"
+    """The map of an image in a folder such as ``val2017``: its id in twelve digits, or as it is where that file is."""
+    plain = folder / f"{image_id}.png"
+    return plain if plain.is_file() else folder / f"{image_id:012}.png"
 
 
 def read_map(path: Path) -> UInt8[np.ndarray, "h w"]:

@@ -114,6 +114,12 @@ def test_read_map_gives_the_value_of_every_pixel(tmp_path: Path, mode: str) -> N
     np.testing.assert_array_equal(read_map(map_path(tmp_path, 391895)), beach())
 
 
+def test_map_path_is_the_plain_id_where_that_file_is(tmp_path: Path) -> None:
+    assert map_path(tmp_path, 7) == tmp_path / "000000000007.png"
+    (tmp_path / "7.png").touch()
+    assert map_path(tmp_path, 7) == tmp_path / "7.png"
+
+
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "1", "LA"])
 def test_read_map_of_another_kind_of_image_shows_its_mode(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "map.png")
