@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.scenes.drawing import INK, Drawing, Pen, Point
+from data.scenes.drawing import INK, Drawing, Pen, Point, Units
 
 Legs = tuple[tuple[Point, Point], ...]
 
@@ -21,10 +21,10 @@ class Body:
         hoof: colour of the feet; empty for none.
     """
 
-    length: float
-    height: float
-    legs: float
-    leg: float
+    length: Units
+    height: Units
+    legs: Units
+    leg: Units
     head: Point
     hoof: str = ""
 
@@ -96,7 +96,7 @@ def animal(kind: str, pose: str) -> Drawing:
     return pen.done()
 
 
-def _foot(root: float, y: float, body: Body, gait: str) -> float:
+def _foot(root: Units, y: Units, body: Body, gait: str) -> Units:
     if gait in {"stand", "run"} or (gait == "sit" and y <= -1):
         ground = body.leg * 0.5
         return max(ground, root + y * (root - ground)) if y > -1 else ground
@@ -114,7 +114,7 @@ def _leg(pen: Pen, body: Body, path: list[Point], fill: str, kind: str) -> None:
 
 
 def _trunk(
-    pen: Pen, kind: str, body: Body, frame: tuple[float, ...], gait: str, head: Point, paths: list[list[Point]]
+    pen: Pen, kind: str, body: Body, frame: tuple[Units, ...], gait: str, head: Point, paths: list[list[Point]]
 ) -> None:
     back, front, belly, top, rise = frame
     middle, sag = (back + front) / 2, 1.0 if kind != "cow" else 2.0
@@ -161,13 +161,13 @@ def _fleece(pen: Pen, outline: list[Point]) -> None:
         pen.curve("main-", (cx + dx - 2, cy + dy), (cx + dx, cy + dy - 1.6), (cx + dx + 2, cy + dy), width=1, ink=False)
 
 
-def _spots(pen: Pen, x: float, y: float, body: Body) -> None:
+def _spots(pen: Pen, x: Units, y: Units, body: Body) -> None:
     for dx, dy, rx, ry in ((-9, 2, 5.5, 4.5), (4, -1, 5, 4.6), (13, 4, 3, 2.8)):
         pen.blob("spot", (x + dx - rx, y + dy), (x + dx - 1, y + dy + ry), (x + dx + rx, y + dy + 1),
                  (x + dx + 1, y + dy - ry), ink=False)  # fmt: skip
 
 
-def _dog_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _dog_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     pen.ellipse("main", x, y, 6.2, 5.8)
     pen.blob("main", (x + 2, y + 2), (x + 9, y + 0.5), (x + 10, y - 2.5), (x + 6, y - 4.4), (x + 1, y - 4))
     pen.cut()
@@ -179,7 +179,7 @@ def _dog_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 7.5, y - 3.6
 
 
-def _cat_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _cat_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     for side in (-1, 1):
         pen.polygon("main", (x + side * 5.9, y + 1), (x + side * 5.4, y + 9), (x + side * 0.8, y + 4.5))
     pen.ellipse("main", x, y, 6.6, 5.6)
@@ -195,7 +195,7 @@ def _cat_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 1.5, y - 4.2
 
 
-def _horse_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _horse_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     pen.blob(
         "hair", (x - 1.5, y + 5), (x - 5, y + 2), (x - 9, y - 5), (x - 15, y - 14), (x - 10, y - 13), (x - 4, y - 4)
     )
@@ -212,7 +212,7 @@ def _horse_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 8, y - 8.5
 
 
-def _elephant_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _elephant_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     tip = (x + 17.5, y + 5.5) if up else (x + 12, y - 27)
     trunk: list[Point] = [(x + 6, y - 5), (x + 10.5, y - 11), (x + 11, y - 19), (x + 9.6, y - 26), tip]
     if up:
@@ -239,7 +239,7 @@ def _elephant_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return tip
 
 
-def _bear_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _bear_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     for dx in (-5, 4):
         pen.ellipse("main", x + dx, y + 7, 3, 3)
     pen.ellipse("main", x, y, 8.6, 8)
@@ -254,7 +254,7 @@ def _bear_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 8, y - 5
 
 
-def _cow_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _cow_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     for dx, tip in ((-3, -5.4), (2.4, 5.2)):
         pen.curve("#efe0b8", (x + dx, y + 4), (x + tip, y + 6.5), (x + tip * 0.9, y + 9.5), width=1.8)
     pen.limb("spot", (x - 4, y + 2.5), (x - 9, y + 2), width=3.2)
@@ -279,7 +279,7 @@ def _cow_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 6.5, y - 8.5
 
 
-def _sheep_head(pen: Pen, x: float, y: float, up: bool) -> Point:
+def _sheep_head(pen: Pen, x: Units, y: Units, up: bool) -> Point:
     for tip in (-6, 7.6):
         pen.limb("#3a3433", (x + 0.8, y + 1), (x + tip, y - 0.6), width=2.8)
     pen.blob(
@@ -301,8 +301,8 @@ def _sheep_head(pen: Pen, x: float, y: float, up: bool) -> Point:
     return x + 4, y - 7
 
 
-def _tail(fill: str, width: float, *offsets: Point, tuft: str = "", down: bool = False) -> Callable[..., None]:
-    def draw(pen: Pen, x: float, y: float, gait: str) -> None:
+def _tail(fill: str, width: Units, *offsets: Point, tuft: str = "", down: bool = False) -> Callable[..., None]:
+    def draw(pen: Pen, x: Units, y: Units, gait: str) -> None:
         path = [(x + 1.5 + dx, max(1.5, y - 3 + dy)) for dx, dy in offsets]
         pen.curve(fill, *path, width=width)
         if tuft:
@@ -311,7 +311,7 @@ def _tail(fill: str, width: float, *offsets: Point, tuft: str = "", down: bool =
     return draw
 
 
-_HEADS: dict[str, Callable[[Pen, float, float, bool], Point]] = {
+_HEADS: dict[str, Callable[[Pen, Units, Units, bool], Point]] = {
     "dog": _dog_head, "cat": _cat_head, "horse": _horse_head, "elephant": _elephant_head, "bear": _bear_head,
     "cow": _cow_head, "sheep": _sheep_head,
 }  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 50
 PROBE = 24  # scenes that the estimate is made from
+BLOCK = 4096  # what a file system gives to a small file at least
 JSON_BYTES = 4000  # of documents and tables per image, at most
 WORLD_VERSION = 1  # grows when the same seed gives other pictures
 
@@ -90,7 +91,7 @@ def estimate(options: SceneOptions, workers: int) -> tuple[float, int]:
     probe, started, size = min(PROBE, options.images), time.perf_counter(), 0
     for number in range(probe):
         scene = sample(options.seed, number)
-        size += sum(map(len, encode(scene, render(scene, options.size), number).values()))
+        size += sum(-(-len(data) // BLOCK) * BLOCK for data in encode(scene, render(scene, options.size), 1).values())
     seconds = (time.perf_counter() - started) / probe * options.images / workers
     return seconds, int(size / probe + JSON_BYTES) * options.images
 

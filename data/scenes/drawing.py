@@ -7,12 +7,15 @@ right. A colour is ``#rrggbb``, or a name that the scene resolves: ``main``, ``m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-Point = tuple[float, float]
+Units = int | float  # whole numbers too, which the checks of types tell apart
+Point = tuple[Units, Units]
+Path = list[list[float]]  # x and y of points in pixels
 INK = "#2b2422"
 OUTLINE = 0.9  # units on each side of an edge
 SMOOTH = 6  # points a smooth curve gets between two given ones
@@ -33,7 +36,7 @@ class Shape:
 
     points: Float[np.ndarray, "n 2"]
     fill: str
-    width: float
+    width: Units
     inked: bool
     layer: int
 
@@ -52,7 +55,7 @@ class Drawing:
     fills: tuple[str, ...]
     box: tuple[float, float, float, float]
 
-    def raster(self, pixels_per_unit: float) -> UInt8[np.ndarray, "h w"]:
+    def raster(self, pixels_per_unit: Units) -> UInt8[np.ndarray, "h w"]:
         """The slots of the drawing, cropped to ``box`` grown to whole pixels."""
         left, _, right, top = self.box
         size = self.raster_size(pixels_per_unit)
@@ -62,15 +65,15 @@ class Drawing:
         slots = {fill: slot for slot, fill in enumerate(self.fills, 1)}
         for layer in sorted({shape.layer for shape in self.shapes}):
             shapes = [shape for shape in self.shapes if shape.layer == layer]
-            flat = [((s.points - (left, top)) * (pixels_per_unit, -pixels_per_unit)) for s in shapes]
+            flat = [((s.points - (left, top)) * (pixels_per_unit, -pixels_per_unit)).tolist() for s in shapes]
             for shape, points in zip(shapes, flat, strict=True):
                 if shape.inked:
-                    _stroke(draw, points, shape, slots[INK], pixels_per_unit, OUTLINE)
+                    _stroke(draw, points, shape, slots[INK], pixels_per_unit)
             for shape, points in zip(shapes, flat, strict=True):
                 _fill(draw, points, shape, slots[shape.fill], pixels_per_unit)
         return np.asarray(image)
 
-    def raster_size(self, pixels_per_unit: float) -> tuple[int, int]:
+    def raster_size(self, pixels_per_unit: Units) -> tuple[int, int]:
         """Width and height of :meth:`raster`."""
         left, bottom, right, top = self.box
         return int(np.ceil((right - left) * pixels_per_unit)), int(np.ceil((top - bottom) * pixels_per_unit))
@@ -96,25 +99,25 @@ class Pen:
         """A closed smooth curve through the points (Catmull–Rom)."""
         self._add(_smooth(np.array(points, dtype=float), closed=True), fill, 0.0, ink)
 
-    def ellipse(self, fill: str, x: float, y: float, rx: float, ry: float, turn: float = 0, ink: bool = True) -> None:
+    def ellipse(self, fill: str, x: Units, y: Units, rx: Units, ry: Units, turn: Units = 0, ink: bool = True) -> None:
         """An ellipse around (x, y), turned anticlockwise by ``turn`` degrees."""
         angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         ring = np.stack([rx * np.cos(angles), ry * np.sin(angles)], axis=1) @ _rotation(turn).T
         self._add(ring + np.array([x, y]), fill, 0.0, ink)
 
-    def limb(self, fill: str, *points: Point, width: float, ink: bool = True) -> None:
+    def limb(self, fill: str, *points: Point, width: Units, ink: bool = True) -> None:
         """A thick line with round ends and joints."""
         self._add(np.array(points, dtype=float), fill, width, ink)
 
-    def curve(self, fill: str, *points: Point, width: float, ink: bool = True) -> None:
+    def curve(self, fill: str, *points: Point, width: Units, ink: bool = True) -> None:
         """A thick smooth line with round ends."""
         self._add(_smooth(np.array(points, dtype=float), closed=False), fill, width, ink)
 
-    def box(self, fill: str, x0: float, y0: float, x1: float, y1: float, ink: bool = True) -> None:
+    def box(self, fill: str, x0: Units, y0: Units, x1: Units, y1: Units, ink: bool = True) -> None:
         """An upright rectangle."""
         self.polygon(fill, (x0, y0), (x1, y0), (x1, y1), (x0, y1), ink=ink)
 
-    def eye(self, x: float, y: float, radius: float = 0.9) -> None:
+    def eye(self, x: Units, y: Units, radius: Units = 0.9) -> None:
         """A dark eye with a glint."""
         self.ellipse(INK, x, y, radius, radius * 1.15, ink=False)
         self.ellipse("#ffffff", x + radius * 0.3, y + radius * 0.4, radius * 0.36, radius * 0.36, ink=False)
@@ -123,7 +126,7 @@ class Pen:
         """Name points where others meet this drawing."""
         self._anchors |= anchors
 
-    def turned(self, degrees: float) -> Pen:
+    def turned(self, degrees: Units) -> Pen:
         """The same drawing turned anticlockwise around its origin."""
         pen, rotation = Pen(), _rotation(degrees)
         pen._shapes = [Shape(s.points @ rotation.T, s.fill, s.width, s.inked, s.layer) for s in self._shapes]
@@ -142,11 +145,11 @@ class Pen:
         left, bottom, right, top = (float(value) for value in (*low, *high))
         return Drawing(tuple(self._shapes), dict(self._anchors), fills, (left, bottom, right, top))
 
-    def _add(self, points: Float[np.ndarray, "n 2"], fill: str, width: float, ink: bool) -> None:
+    def _add(self, points: Float[np.ndarray, "n 2"], fill: str, width: Units, ink: bool) -> None:
         self._shapes.append(Shape(points, fill, width, ink, self._layer))
 
 
-def _rotation(degrees: float) -> Float[np.ndarray, "2 2"]:
+def _rotation(degrees: Units) -> Float[np.ndarray, "2 2"]:
     angle = np.deg2rad(degrees)
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
@@ -164,32 +167,29 @@ def _smooth(points: Float[np.ndarray, "n 2"], closed: bool) -> Float[np.ndarray,
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def _stroke(
-    draw: ImageDraw.ImageDraw, points: Float[np.ndarray, "n 2"], shape: Shape, slot: int, scale: float, reach: float
-) -> None:
+def _stroke(draw: ImageDraw.ImageDraw, points: Path, shape: Shape, slot: int, scale: Units) -> None:
     closed = shape.width == 0
-    path = np.concatenate([points, points[:2]]) if closed else points
-    _line(draw, path, slot, (shape.width + 2 * reach) * scale)
+    _line(draw, points + points[:2] if closed else points, slot, (shape.width + 2 * OUTLINE) * scale)
 
 
-def _fill(draw: ImageDraw.ImageDraw, points: Float[np.ndarray, "n 2"], shape: Shape, slot: int, scale: float) -> None:
+def _fill(draw: ImageDraw.ImageDraw, points: Path, shape: Shape, slot: int, scale: Units) -> None:
     if shape.width == 0:
-        draw.polygon(points.ravel().tolist(), fill=slot)
+        draw.polygon(list(chain.from_iterable(points)), fill=slot)
     else:
         _line(draw, points, slot, shape.width * scale)
 
 
-def _line(draw: ImageDraw.ImageDraw, points: Float[np.ndarray, "n 2"], slot: int, width: float) -> None:
-    draw.line(points.ravel().tolist(), fill=slot, width=max(1, round(width)))
+def _line(draw: ImageDraw.ImageDraw, points: Path, slot: int, width: Units) -> None:
+    draw.line(list(chain.from_iterable(points)), fill=slot, width=max(1, round(width)))
     radius = width / 2
     if radius >= 1:
-        for x, y in points[_corners(points)].tolist():
+        for x, y in _corners(points):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=slot)
 
 
-def _corners(points: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+def _corners(points: Path) -> Path:
     """Ends, and points where the line turns so much that its thick segments would gape."""
     steps = np.diff(points, axis=0)
     angles = np.arctan2(steps[:, 1], steps[:, 0])
     turns = np.abs((np.diff(angles) + np.pi) % (2 * np.pi) - np.pi)
-    return np.concatenate([[True], turns > GAPING, [True]])
+    return [points[0], *(points[n + 1] for n in np.flatnonzero(turns > GAPING)), points[-1]]

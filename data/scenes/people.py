@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data.scenes.drawing import Drawing, Pen, Point
+from data.scenes.drawing import Drawing, Pen, Point, Units
 
 SHOES = "#4a3728"
 
@@ -13,10 +13,10 @@ SHOES = "#4a3728"
 class Build:
     """Lengths in units: legs, torso, radius of the head, half the width of the shoulders."""
 
-    legs: float
-    torso: float
-    head: float
-    shoulders: float
+    legs: Units
+    torso: Units
+    head: Units
+    shoulders: Units
     dress: bool = False
 
 
@@ -28,7 +28,7 @@ class Pose:
     near_leg: tuple[Point, Point]
     far_arm: tuple[Point, Point]
     near_arm: tuple[Point, Point]
-    lean: float = 0.0
+    lean: Units = 0.0
 
 
 BUILDS = {
@@ -135,7 +135,7 @@ def _upright(kind: str, pose_name: str) -> Pen:
     return pen
 
 
-def _joints(root: Point, joints: tuple[Point, Point], length: float) -> list[Point]:
+def _joints(root: Point, joints: tuple[Point, Point], length: Units) -> list[Point]:
     return [root, *((root[0] + x * length, root[1] + y * length) for x, y in joints)]
 
 
@@ -187,7 +187,7 @@ def _skirt(pen: Pen, build: Build, hip: Point, pose: Pose, pose_name: str) -> No
     pen.limb("main+", (hx - 3.3, hy + 4), (hx + 3.3, hy + 4), width=1.6, ink=False)
 
 
-def _head(pen: Pen, kind: str, r: float, x: float, y: float) -> None:
+def _head(pen: Pen, kind: str, r: Units, x: Units, y: Units) -> None:
     _hair_behind(pen, kind, r, x, y)
     pen.ellipse("skin", x, y, r, r)
     pen.ellipse("skin", x - r * 0.35, y - r * 0.15, r * 0.2, r * 0.24)
@@ -207,7 +207,7 @@ def _head(pen: Pen, kind: str, r: float, x: float, y: float) -> None:
     _hair_above(pen, kind, r, x, y)
 
 
-def _hair_behind(pen: Pen, kind: str, r: float, x: float, y: float) -> None:
+def _hair_behind(pen: Pen, kind: str, r: Units, x: Units, y: Units) -> None:
     if kind == "woman":
         pen.blob(
             "hair", (x, y + r * 1.18), (x - r * 1.1, y + r * 0.6), (x - r * 1.35, y - r * 0.6), (x - r * 1.5,
@@ -224,7 +224,7 @@ def _hair_behind(pen: Pen, kind: str, r: float, x: float, y: float) -> None:
     pen.cut()
 
 
-def _hair_above(pen: Pen, kind: str, r: float, x: float, y: float) -> None:
+def _hair_above(pen: Pen, kind: str, r: Units, x: Units, y: Units) -> None:
     pen.cut()
     if kind == "boy":
         pen.blob(

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from data.scenes.drawing import Drawing, Pen
+from data.scenes.drawing import Drawing, Pen, Units
 from data.scenes.palette import Rgb, parse
 
 STUFF = (
@@ -43,7 +43,7 @@ def backdrop(place: str, variant: int) -> Drawing:
     return replace(pen.done(), box=_FRAME)
 
 
-def _flat(pen: Pen, stuff: str, colour: str, low: float, high: float) -> None:
+def _flat(pen: Pen, stuff: str, colour: str, low: Units, high: Units) -> None:
     pen.box(f"{stuff}:{colour}", -1, low, 101, high, ink=False)
 
 
@@ -71,7 +71,7 @@ def _beach(pen: Pen, generator: np.random.Generator) -> None:
         pen.ellipse("sand:#e0c585", x, y, 1.1, 0.6, ink=False)
 
 
-def _round_trees(pen: Pen, generator: np.random.Generator, colours: tuple[str, str], base: float) -> None:
+def _round_trees(pen: Pen, generator: np.random.Generator, colours: tuple[str, str], base: Units) -> None:
     for n in range(8):
         x, r = n * 14 + generator.uniform(-4, 4), generator.uniform(8, 12)
         pen.ellipse(f"tree-backdrop:{colours[n % 2]}", x, base + r * 0.7, r, r, ink=False)
@@ -81,7 +81,7 @@ def _park(pen: Pen, generator: np.random.Generator) -> None:
     _sky(pen, generator, "#c4e8f6")
     _round_trees(pen, generator, ("#a9d8a0", "#97cd92"), HORIZON - 4)
     _flat(pen, "grass", "#8fce6c", -1, HORIZON)
-    side = generator.choice([-1, 1])
+    side = int(generator.choice([-1, 1]))
     pen.blob("path:#e9dcb4", (50 - side * 6, HORIZON), (50 + side * 12, 36), (50 - side * 4, 26), (50 - side * 30, -6),
              (50 + side * 14, -6), (50 + side * 22, 24), (50 + side * 22, 36), (50, HORIZON), ink=False)  # fmt: skip
     for n in range(14):

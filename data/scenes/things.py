@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.scenes.drawing import INK, Pen
+from data.scenes.drawing import INK, Pen, Point, Units
 
 
 def umbrella(pen: Pen) -> None:
@@ -33,7 +33,7 @@ def parasol(pen: Pen) -> None:
 
 def balloon(pen: Pen) -> None:
     """A balloon on a string."""
-    pen.curve(INK, (0, 1), (1.5, 8), (-1.5, 16), (0, 24), width=0.9, ink=False)
+    pen.curve(INK, (0, 1), (1.5, 8), (-1.5, 16), (0, 24), width=1.3, ink=False)
     pen.polygon("main", (-2.4, 22.6), (2.4, 22.6), (0, 26))
     pen.ellipse("main", 0, 36, 10.5, 12)
     pen.ellipse("main+", -3.6, 40, 2.4, 3.6, turn=-25, ink=False)
@@ -42,7 +42,7 @@ def balloon(pen: Pen) -> None:
 
 def kite(pen: Pen) -> None:
     """A kite with its tail, on a string."""
-    pen.curve(INK, (0, 1), (3, 10), (9, 20), (13, 27), width=0.9, ink=False)
+    pen.curve(INK, (0, 1), (3, 10), (9, 20), (13, 27), width=1.3, ink=False)
     pen.curve("#fff6df", (11, 25), (6, 22), (4, 26), (-1, 23), width=1.2)
     pen.cut()
     pen.polygon("main", (10, 24), (27, 34), (22, 54), (4, 42))
@@ -187,7 +187,7 @@ def butterfly(pen: Pen) -> None:
     pen.mark(top=(0, 34), rest=(0, 11))
 
 
-def _arc(x: float, y: float, rx: float, ry: float) -> list[tuple[float, float]]:
+def _arc(x: Units, y: Units, rx: Units, ry: Units) -> list[Point]:
     import math
 
     return [(x - rx * math.cos(a * math.pi / 16), y + ry * math.sin(a * math.pi / 16)) for a in range(1, 16)]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from data.scenes.drawing import INK, Pen
+from data.scenes.drawing import INK, Pen, Point
 
 
 def bicycle(pen: Pen) -> None:
@@ -70,7 +70,7 @@ def boat(pen: Pen) -> None:
     pen.limb("main+", (-33, 17.5), (-20, 16.5), (20, 16.5), (35, 19.8), width=2.6)
     pen.limb("main-", (-28, 9.5), (28, 9.5), width=1, ink=False)
     pen.cut()
-    waves: list[tuple[float, float]] = [(x, 6.0 if x % 14 else 3.6) for x in range(-42, 43, 7)]
+    waves: list[Point] = [(x, 6.0 if x % 14 else 3.6) for x in range(-42, 43, 7)]
     pen.polygon("#4a9fd0", *waves, (42, 0.5), (-42, 0.5))
     pen.curve("#d7eefa", *waves, width=1.3, ink=False)
     pen.mark(seat=(-6, 14), inside=(-6, 14), top=(0, 19))
@@ -98,6 +98,6 @@ def wave(pen: Pen) -> None:
     """A surfboard on a wave."""
     surfboard(pen)
     pen.cut()
-    waves: list[tuple[float, float]] = [(x, 3.4 if x % 14 else 0.6) for x in range(-42, 43, 7)]
+    waves: list[Point] = [(x, 3.4 if x % 14 else 0.6) for x in range(-42, 43, 7)]
     pen.polygon("#4a9fd0", *waves, (42, -6), (-42, -6))
     pen.curve("#d7eefa", *waves, width=1.3, ink=False)
