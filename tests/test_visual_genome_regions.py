@@ -115,7 +115,7 @@ def test_near_duplicates_are_merged_under_the_lowest_id(tmp_path: Path) -> None:
 
 
 def test_boxes_are_clipped_to_the_image(tmp_path: Path) -> None:
-    item = of_one(subject=thing(10, "cat", (-50, -5, 300.4, 200)), object=thing(11, "spoon", (500, 300, 900, 900)))
+    item = of_one(subject=thing(10, "cat", (-50, -5, 299.6, 200)), object=thing(11, "spoon", (500, 300, 900, 900)))
     region = read(tmp_path, genome({1: [item]}))[0][0]
     assert (region.subject_box, region.object_box) == ((0, 0, 250, 195), (500, 300, 640, 480))
     assert region.crop == (0, 0, 640, 480)
