@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from benchmarks.common import Facts, cpu_timed, main, parser
+from benchmarks.common import Facts, cpu_timed, parser, run
 from data.scenes.render import render
 from data.scenes.scene import sample
 from data.scenes.world import OBJECTS, PLACES, RELATIONS, SUBJECTS, triplets
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--scenes", type=int, default=1500, help="scenes per round")
     arguments.add_argument("--rounds", type=int, default=3, help="rounds after the first")
-    main(arguments, measure)
+    run(arguments, measure)

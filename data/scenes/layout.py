@@ -100,6 +100,8 @@ def _posed(part: Part, pose: str) -> Part:
 
 
 def _next_to(subject: Part, thing: Part) -> Layout:
+    if "shade" in thing.drawing.anchors:  # tall things would leave little room for small subjects
+        thing = replace(thing, scale=thing.scale * STEP**-6)
     return Layout(subject, replace(thing, x=subject.box[2] + GAP - thing.box[0]))
 
 
