@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 WORDS = (
     "a pet that barks", "a place to pray", "something to drink", "a vehicle with wheels", "a launch into space",
-    "a cat without stripes", "an espresso",
+    "a cat that purrs", "an espresso",
 )  # fmt: skip
 EDITS = (
     ("dog", "cat"), ("cat", "dog"), ("bird", "fish"), ("car", "boat"), ("chair", "bed"), ("horse", "zebra"),
