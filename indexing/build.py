@@ -134,9 +134,10 @@ class _Build:
         state = self._folder / STATE
         if state.exists():
             known: dict[str, Any] = json.loads(state.read_bytes())
-            self._allow_other_shards(known["config"])
+            other_shards = self._allow_other_shards(known["config"])
             _require_same(known, wanted, self._folder)
-            write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
+            if other_shards:
+                write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
             return int(known["files"])
         self._progress.start("scan", None, "files")
         files = write_scan(self._root, self._folder / SCAN, self._progress)
@@ -146,14 +147,15 @@ class _Build:
         write_text(state, json.dumps({**wanted, "files": files}, indent=1))
         return files
 
-    def _allow_other_shards(self, known: dict[str, Any]) -> None:
+    def _allow_other_shards(self, known: dict[str, Any]) -> bool:
         """Let a build that has no shard yet go on with other shard settings: FAISS may have refused the first."""
         wanted = {name: self._config.as_dict()[name] for name in SHARD_SETTINGS}
         shards = self._folder / SHARDS
         if wanted.items() <= known.items() or any(shards.glob("shard-*.faiss")):
-            return
+            return False
         (shards / TRAINED).unlink(missing_ok=True)
         known.update(wanted)
+        return True
 
     def _announce(self, files: int) -> None:
         """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
