@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,11 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(place:
 
 
 def test_the_interrupt_key_ends_a_build_with_one_line_and_the_next_one_goes_on(place: Path, whole: Path) -> None:
-    process = start(*arguments(place, "interrupted", "colours"), extra=colour_environment(place / "plugin"))
+    # A test run in the background of a shell ignores the key, and so would its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = start(
+        *arguments(place, "interrupted", "colours"), extra=colour_environment(place / "plugin"), before=heed
+    )
     folder = place / "interrupted"
     assert eventually(lambda: any(folder.glob("embeddings/part-*.parquet")))
     process.send_signal(signal.SIGINT)

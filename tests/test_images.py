@@ -295,7 +295,7 @@ def test_read_bytes_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
 
 
 def test_read_bytes_refuses_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="not a regular file"):
+    with pytest.raises(ImageError, match="a folder that cannot be read; got "):
         read_bytes(tmp_path)
 
 
