@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress"},
-    {"encoders", "embeddings", "manifest"},
+    {"encoders", "embeddings", "heads", "manifest"},
     {"compose", "searcher", "backends"},
     {"engine"},
     {"cli", "sheet"},
