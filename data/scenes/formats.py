@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from data.scenes.record import STUFF_IDS, THING_IDS, Record
-from data.scenes.world import PEOPLE, SUBJECTS
+from data.scenes.world import PEOPLE, RELATIONS, SUBJECTS
+from data.simat.vocabulary import VOCABULARY_FILE, Vocabulary
 
 Document = dict[str, Any]
 
 
 def write_visual_genome(folder: Path, records: Sequence[Record]) -> None:
-    """Write ``relationships.json``, ``objects.json``, ``attributes.json`` and ``image_data.json``."""
+    """Write ``relationships.json``, ``objects.json``, ``attributes.json``, ``image_data.json``, and a vocabulary.
+
+    The vocabulary tells the builder of SIMAT corpora the subjects and relations of this world.
+    """
     pages: dict[str, Callable[[Record], Document]] = {
         "relationships": _relationships, "objects": _objects, "attributes": _attributes, "image_data": _image_data,
     }  # fmt: skip
     for name, page in pages.items():
         _write_list(folder / f"{name}.json", (page(record) for record in records))
+    _write(folder / VOCABULARY_FILE, Vocabulary(SUBJECTS, tuple(RELATIONS)).as_dict())
 
 
 def write_coco(folder: Path, records: Sequence[Record]) -> None:

@@ -31,6 +31,12 @@ def build(
         Path | None, typer.Option(help="CSV or TSV of subj, rel, obj, caption; or the release.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images.", show_default="VISUAL_GENOME")] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="JSON of subjects and relations.", show_default="vocabulary.json there, else SIMAT's"),
+    ] = None,
+    min_area: Annotated[int, typer.Option(min=0, help="Pixels; a crop must have more.")] = 4096,
+    object_aliases: Annotated[bool, typer.Option(help="Merge objects by the data set's object_alias.txt.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw and of the split.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -38,7 +44,8 @@ def build(
     from data.corpus import CorpusError
     from data.simat.build import Options, OracleChoice, Sources, build_corpus
     from data.simat.queries import SPLITS
-    from data.visual_genome.regions import ReadingReport, read_regions
+    from data.simat.vocabulary import SIMAT, VOCABULARY_FILE, read_vocabulary
+    from data.visual_genome.regions import ReadingOptions, ReadingReport, read_regions
 
     if split not in SPLITS:
         raise CorpusError("no such split", got=repr(split), remedy=f"use {' or '.join(SPLITS)}")
@@ -46,10 +53,16 @@ def build(
     named: dict[str, OracleChoice] = {"annotation": "annotation", "none": "none"}
     judge = named.get(oracle, Path(oracle))
     given = {} if captions is None else _captions(captions)
+    own = visual_genome / VOCABULARY_FILE
+    words_file = vocabulary or (own if own.is_file() else None)
+    words = SIMAT if words_file is None else read_vocabulary(words_file)
     report = ReadingReport()
     with progress() as bars:
-        regions = read_regions(visual_genome, bars, report)
-        files = [*sorted(visual_genome.glob("*.json")), *sorted(visual_genome.glob("*alias*.txt"))]
+        if vocabulary is None and words_file is not None:
+            bars.note(f"the words are those of {own.name} in {visual_genome}")
+        regions = read_regions(visual_genome, bars, report, ReadingOptions(words, min_area, object_aliases))
+        files = [*sorted({*visual_genome.glob("*.json"), *([vocabulary] if vocabulary else [])})]
+        files += sorted(visual_genome.glob("*alias*.txt"))
         sources = Sources(files, images or visual_genome, given, report.as_counts())
         counts = build_corpus(regions, out, options, sources, judge, bars)
     _show(out, counts, json)

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data.corpus import CorpusError
 from data.regions import Box, Region
-from data.simat.vocabulary import RELATIONS, SUBJECTS
+from data.simat.vocabulary import SIMAT, Vocabulary
 from data.visual_genome.aliases import object_aliases, relation_aliases
 from data.visual_genome.annotations import (
     ATTRIBUTES,
@@ -32,7 +33,7 @@ from data.visual_genome.annotations import (
 from data.visual_genome.boxes import area, intersection, merge_near_duplicates, union
 from simat.progress import Progress, Silent
 
-MIN_AREA = 64 * 64  # pixels; a crop must have more
+MIN_AREA = 64 * 64  # pixels; a crop must have more (thesis, section 3.2.3)
 MAX_ASPECT = 4  # 1:4 to 4:1
 NEAR_DUPLICATE_IOU = 0.8
 
@@ -43,6 +44,38 @@ OUTSIDE_IMAGE = "box outside its image"
 SMALL_CROP = "crop too small"
 LONG_CROP = "crop too long"
 MERGED = "near duplicate, merged"
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What is wanted of a data set.
+
+    Attributes:
+        vocabulary: subjects and relations.
+        min_area: pixels; a crop must have more.
+        official_object_aliases: use ``object_alias.txt`` too; the SIMAT release merged only a few objects.
+
+    Raises:
+        CorpusError: a negative area.
+    """
+
+    vocabulary: Vocabulary = SIMAT
+    min_area: int = MIN_AREA
+    official_object_aliases: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_area < 0:
+            raise CorpusError("the least area of a crop is not negative", got=self.min_area)
+
+    def words(self, folder: Path) -> Words:
+        """The vocabulary with the aliases of a data set."""
+        subjects, relations = self.vocabulary.subjects, self.vocabulary.relations
+        return Words(
+            frozenset(subjects),
+            frozenset(relations),
+            relation_aliases(folder, relations),
+            object_aliases(folder, subjects, self.official_object_aliases),
+        )
 
 
 @dataclass
@@ -73,7 +106,7 @@ def read_regions(
     folder: Path,
     progress: Progress | None = None,
     report: ReadingReport | None = None,
-    official_object_aliases: bool = False,
+    options: ReadingOptions | None = None,
 ) -> list[Region]:
     """The regions of a folder with Visual Genome's files, sorted by image and region id.
 
@@ -83,18 +116,14 @@ def read_regions(
         folder: ``relationships.json`` and ``image_data.json``; if they are there, ``objects.json`` (relationships of
             objects that it lacks are left out), ``attributes.json`` and ``relationship_alias.txt``.
         report: a new report, to be filled in.
-        official_object_aliases: use ``object_alias.txt`` too; the SIMAT release merged only a few objects.
+        options: the words of SIMAT, and crops of its size, by default.
 
     Raises:
         CorpusError: a file that is missing, cut off, damaged, or of another layout.
     """
     progress, report = progress or Silent(), report or ReadingReport()
-    words = Words(
-        frozenset(SUBJECTS),
-        frozenset(RELATIONS),
-        relation_aliases(folder, RELATIONS),
-        object_aliases(folder, SUBJECTS, official_object_aliases),
-    )
+    wanted = options or ReadingOptions()
+    words = wanted.words(folder)
     relationships = _without_repeats(_read_relationships(folder, words, progress, report), report)
     relationships = _of_known_objects(folder, relationships, progress, report)
     attributes = _attributes(folder, relationships, progress, report)
@@ -103,7 +132,7 @@ def read_regions(
     candidates = [r for r in (_region(r, sizes, attributes, report) for r in relationships) if r is not None]
     merged = merge_near_duplicates(candidates, NEAR_DUPLICATE_IOU)
     report.skipped[MERGED] += len(candidates) - len(merged)
-    regions = [region for region in merged if _has_good_shape(region.crop, report)]
+    regions = [region for region in merged if _has_good_shape(region.crop, wanted.min_area, report)]
     report.regions = len(regions)
     report.skipped = +report.skipped
     return regions
@@ -194,9 +223,9 @@ def _region(
     )
 
 
-def _has_good_shape(crop: Box, report: ReadingReport) -> bool:
+def _has_good_shape(crop: Box, min_area: int, report: ReadingReport) -> bool:
     width, height = crop[2] - crop[0], crop[3] - crop[1]
-    if width * height <= MIN_AREA:
+    if width * height <= min_area:
         report.skipped[SMALL_CROP] += 1
         return False
     if max(width, height) > MAX_ASPECT * min(width, height):
