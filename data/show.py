@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 from jaxtyping import Int64
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from data.corpus import Corpus, CorpusError
-from simat.errors import ImageError
-from simat.images import decode, read_bytes
-from simat.sheet import CELL, FAINT, GAP, INK, LINE, MARGIN, PAPER
+from simat.sheet import CELL, FAINT, GAP, INK, LINE, MARGIN, PAPER, fitted, thumbnail
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,26 +80,8 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, corner
     cells = [(card.image, card.caption), *([card.example] if card.example else [])]
     for number, (path, caption) in enumerate(cells):
         x = left + number * (CELL + GAP)
-        sheet.paste(_thumbnail(path), (x, top))
+        sheet.paste(thumbnail(path), (x, top))
         draw.text((x, top + CELL + 4 + LINE), fitted(caption, CELL, 11), FAINT, ImageFont.load_default(11))
-
-
-def _thumbnail(path: Path) -> Image.Image:
-    try:
-        return ImageOps.fit(decode(read_bytes(path), CELL), (CELL, CELL), Image.Resampling.LANCZOS)
-    except ImageError:  # moved or deleted since: the sheet says so instead of failing
-        blank = Image.new("RGB", (CELL, CELL), (232, 230, 226))
-        ImageDraw.Draw(blank).text((CELL // 2, CELL // 2), "no file", FAINT, ImageFont.load_default(14), anchor="mm")
-        return blank
-
-
-def fitted(text: str, width: int, size: int) -> str:
-    """The text, shortened to ``width`` pixels in the sheet's font of ``size``, without what cannot be shown."""
-    text = "".join(c if c.isprintable() else "?" for c in text[: width // 2])
-    font = ImageFont.load_default(size)
-    while len(text) > 1 and font.getlength(text) > width:
-        text = text[:-2].rstrip("…") + "…"
-    return text
 
 
 def _figures(corpus: Corpus) -> list[str]:

@@ -14,6 +14,7 @@ from simat.types import Result
 
 CELL, GAP, LINE, MARGIN = 168, 12, 20, 24
 PAPER, INK, FAINT, FRAME = (250, 249, 246), (28, 28, 30), (120, 120, 124), (226, 92, 58)
+BLANK = (232, 230, 226)
 PER_ROW = 6
 
 Row = tuple[Path | None, str, Sequence[Result]]
@@ -57,7 +58,7 @@ def _draw_row(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, top: int, query: Path | None, words: str, results: Sequence[Result]
 ) -> None:
     left = MARGIN
-    draw.text((left, top), _fitted(words, sheet.width - 2 * MARGIN, _font(17)), INK, _font(17))
+    draw.text((left, top), fitted(words, sheet.width - 2 * MARGIN, 17), INK, _font(17))
     top += LINE + GAP // 2
     if query is not None:
         _draw_cell(sheet, draw, left, top, query, "query", query.stem)
@@ -78,29 +79,33 @@ def _draw_cell(
     first: str,
     second: str,
 ) -> None:
-    sheet.paste(_thumbnail(source), (left, top))
+    sheet.paste(thumbnail(source), (left, top))
     draw.text((left, top + CELL + 4), first, INK, _font(14))
-    draw.text((left, top + CELL + 4 + LINE), _fitted(second, CELL, _font(12)), FAINT, _font(12))
+    draw.text((left, top + CELL + 4 + LINE), fitted(second, CELL, 12), FAINT, _font(12))
 
 
-def _thumbnail(source: Image.Image | Path | None) -> Image.Image:
+def thumbnail(source: Image.Image | Path | None) -> Image.Image:
+    """A picture whole in a square of ``CELL`` pixels; a blank one where there is none."""
     try:
         picture = decode(read_bytes(source), CELL) if isinstance(source, Path) else source
     except ImageError:  # moved or deleted since the build: the sheet says so instead of failing
         picture = None
     if picture is None:
-        blank = Image.new("RGB", (CELL, CELL), (232, 230, 226))
+        blank = Image.new("RGB", (CELL, CELL), BLANK)
         ImageDraw.Draw(blank).text((CELL // 2, CELL // 2), "no file", FAINT, _font(14), anchor="mm")
         return blank
-    return ImageOps.fit(picture, (CELL, CELL), Image.Resampling.LANCZOS)
+    # Whole: what an edit changes may stand at the very edge of a crop.
+    return ImageOps.pad(picture.convert("RGB"), (CELL, CELL), Image.Resampling.LANCZOS, BLANK)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in text)
+def fitted(text: str, width: int, size: int) -> str:
+    """The text, shortened to ``width`` pixels in the sheet's font of ``size``, without what cannot be shown."""
+    font = _font(size)
+    text = "".join(c if c.isprintable() else "?" for c in text[: width // 2])
     while text and font.getlength(text) > width:
         text = text[:-2].rstrip("…") + "…" if len(text) > 2 else ""
     return text

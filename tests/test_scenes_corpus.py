@@ -12,10 +12,12 @@ from PIL import Image
 from data.corpus import Corpus, CorpusError
 from data.scenes.build import SceneOptions, build_scenes, estimate
 from data.scenes.formats import categories
+from data.scenes.record import IMAGES as IMAGES_FOLDER
 from data.scenes.record import run_lengths
 from data.scenes.render import OBJECT, SUBJECT, render
 from data.scenes.scene import SceneError, sample
 from data.scenes.world import triplets
+from data.show import sample_cards
 
 EVERY = triplets()
 IMAGES = len(EVERY)
@@ -52,7 +54,7 @@ def unrolled(segmentation: dict[str, Any]) -> np.ndarray:
 def test_corpus_has_a_row_and_three_files_for_every_image(folder: Path, rows: list[dict[str, Any]]) -> None:
     assert [row["image_id"] for row in rows] == list(range(1, IMAGES + 1))
     for row in rows:
-        for name in (row["file"], row["mask"], f"coco/stuffthingmaps/{row['image_id']}.png"):
+        for name in (f"{IMAGES_FOLDER}/{row['image']}", row["mask"], f"coco/stuffthingmaps/{row['image_id']}.png"):
             with Image.open(folder / name) as image:
                 assert image.size == (64, 64)
 
@@ -84,10 +86,18 @@ def test_corpus_tells_what_its_scenes_are(rows: list[dict[str, Any]]) -> None:
 def test_pictures_and_masks_are_those_of_the_scene(folder: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows[:20]:
         rendered = render(sample(3, row["image_id"] - 1), 64)
-        picture = np.asarray(Image.open(folder / row["file"]), dtype=int)
+        picture = np.asarray(Image.open(folder / IMAGES_FOLDER / row["image"]), dtype=int)
         ids = np.asarray(Image.open(folder / row["mask"]))
         assert np.abs(picture - np.asarray(rendered.image, dtype=int)).mean() < 4
         assert (ids == np.where(rendered.segments <= OBJECT, rendered.segments, 0)).all()
+
+
+def test_sheet_of_the_corpus_shows_pictures_and_captions(folder: Path) -> None:
+    cards = sample_cards(Corpus(folder, "scenes"), 12, np.random.default_rng(0))
+    assert len(cards) == 12
+    for card in cards:
+        assert sample(3, int(card.image.stem) - 1).triplet[0] in card.words
+        assert card.image.is_file()
 
 
 def test_manifest_says_seed_versions_and_counts(folder: Path) -> None:

@@ -10,7 +10,7 @@ from helpers import COLOURS, plain
 from PIL import Image
 
 from simat.errors import SimatError
-from simat.sheet import CELL, FRAME, GAP, LINE, MARGIN, PAPER, PER_ROW, contact_sheet, save_sheet
+from simat.sheet import BLANK, CELL, FRAME, GAP, LINE, MARGIN, PAPER, PER_ROW, contact_sheet, save_sheet, thumbnail
 from simat.types import Result
 
 FIRST_ROW = MARGIN + LINE + GAP // 2
@@ -76,7 +76,7 @@ def test_sheet_outlives_files_that_are_gone_or_broken(results: list[Result], tmp
     blank = contact_sheet([(None, "x", [Result(0.5)])]).getpixel((MARGIN + 3, FIRST_ROW + 3))
     for column, expected in ((0, blank), (1, blank), (2, blank), (3, COLOURS["blue"])):
         left = MARGIN + column * (CELL + GAP) + (GAP if column else 0)
-        assert sheet.getpixel((left + 9, FIRST_ROW + 9)) == expected
+        assert sheet.getpixel((left + 9, FIRST_ROW + CELL // 2)) == expected
 
 
 @pytest.mark.parametrize("words", ["", "dog -> cat\n\x00", "λ = 1 → 名前", "very long " * 60, "\ud800", "x" * 900])
@@ -107,3 +107,13 @@ def test_save_sheet_refuses_other_formats(tmp_path: Path, name: str) -> None:
 def test_save_sheet_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SimatError, match=r"no such folder; got .*nowhere"):
         save_sheet(plain("red"), tmp_path / "nowhere" / "sheet.png")
+
+
+def test_thumbnail_shows_the_whole_picture() -> None:
+    strip = Image.new("RGB", (300, 100), (0, 0, 255))
+    strip.paste((255, 0, 0), (0, 0, 30, 100))
+    small = thumbnail(strip)
+    assert small.size == (CELL, CELL)
+    assert small.getpixel((2, CELL // 2)) == (255, 0, 0)
+    assert small.getpixel((CELL - 3, CELL // 2)) == (0, 0, 255)
+    assert small.getpixel((CELL // 2, 5)) == small.getpixel((CELL // 2, CELL - 5)) == BLANK

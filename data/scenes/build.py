@@ -153,7 +153,7 @@ def _provenance(options: SceneOptions) -> dict[str, Any]:
 
 COLUMNS = {
     "image_id": "number of the image, from 1; also its id in the Visual Genome and COCO documents",
-    "file": "path of the picture in the corpus",
+    "image": "file of the picture in the folder of images",
     "mask": "path of the id map: 1 subject, 2 object, 0 neither; visible pixels only",
     "subject": "who",
     "relation": "does what",
@@ -186,7 +186,7 @@ def _row(record: Record) -> dict[str, Any]:
     subject, relation, thing = record.scene.triplet
     row = {
         "image_id": record.image_id,
-        "file": record.file,
+        "image": Path(record.file).name,
         "mask": f"{MASKS}/{record.image_id}.png",
         "subject": subject,
         "relation": relation,
