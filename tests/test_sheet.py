@@ -76,7 +76,7 @@ def test_sheet_outlives_files_that_are_gone_or_broken(results: list[Result], tmp
     blank = contact_sheet([(None, "x", [Result(0.5)])]).getpixel((MARGIN + 3, FIRST_ROW + 3))
     for column, expected in ((0, blank), (1, blank), (2, blank), (3, COLOURS["blue"])):
         left = MARGIN + column * (CELL + GAP) + (GAP if column else 0)
-        assert sheet.getpixel((left + 9, FIRST_ROW + CELL // 2)) == expected
+        assert sheet.getpixel((left + CELL // 2, FIRST_ROW + CELL // 2 + 12)) == expected
 
 
 @pytest.mark.parametrize("words", ["", "dog -> cat\n\x00", "λ = 1 → 名前", "very long " * 60, "\ud800", "x" * 900])
