@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from data.scenes.render import FIRST_STUFF, OBJECT, SUBJECT, render, tight_box
 from data.scenes.scene import SceneError, sample
+from data.scenes.world import RELATIONS, triplets
 
 numbers = st.integers(0, 5000)
 
@@ -91,6 +92,22 @@ def test_subject_facing_left_stands_on_the_other_side() -> None:
         rendered = render(scene, 64)
         subject, thing = rendered.box(SUBJECT), rendered.box(OBJECT)
         assert (subject[0] < thing[0]) == (scene.facing == "right")
+
+
+@pytest.mark.parametrize("relation", RELATIONS)
+def test_both_are_seen_and_whole(relation: str) -> None:
+    generator = np.random.default_rng(11)
+    some = [t for t in triplets() if t[1] == relation]
+    for number in range(60):
+        scene = sample(12, number, some[int(generator.integers(len(some)))])
+        whole = render(scene, 64)
+        for which, other, least in ((SUBJECT, OBJECT, 0.04), (OBJECT, SUBJECT, 0.016)):
+            seen, all_of_it = whole.mask(which).sum(), render(scene, 64, without=other).mask(which).sum()
+            assert seen >= least * 64**2, scene
+            assert seen >= 0.4 * all_of_it, scene
+            x0, y0, x1, y1 = whole.box(which)
+            assert min(x0, y0) > 0, scene
+            assert max(x1, y1) < 64, scene
 
 
 @pytest.mark.parametrize("size", [0, 63, 513, -64])

@@ -7,6 +7,7 @@ right. A colour is ``#rrggbb``, or a name that the scene resolves: ``main``, ``m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -19,7 +20,7 @@ Path = list[list[float]]  # x and y of points in pixels
 INK = "#2b2422"
 OUTLINE = 0.9  # units on each side of an edge
 SMOOTH = 6  # points a smooth curve gets between two given ones
-GAPING = 0.3  # radians
+GAPING = 0.2  # units between the thick segments of a line that turns, before they get a round joint
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Shape:
     width: Units
     inked: bool
     layer: int
+
+    @cached_property
+    def joints(self) -> list[int]:
+        """Points of the outline where its thick line needs a round joint: see :func:`_joints`."""
+        points = self.points if self.width else np.concatenate([self.points, self.points[:2]])
+        return _joints(points, self.width / 2 + OUTLINE * self.inked)
 
 
 @dataclass(frozen=True)
@@ -169,27 +176,27 @@ def _smooth(points: Float[np.ndarray, "n 2"], closed: bool) -> Float[np.ndarray,
 
 def _stroke(draw: ImageDraw.ImageDraw, points: Path, shape: Shape, slot: int, scale: Units) -> None:
     closed = shape.width == 0
-    _line(draw, points + points[:2] if closed else points, slot, (shape.width + 2 * OUTLINE) * scale)
+    _line(draw, points + points[:2] if closed else points, slot, (shape.width + 2 * OUTLINE) * scale, shape.joints)
 
 
 def _fill(draw: ImageDraw.ImageDraw, points: Path, shape: Shape, slot: int, scale: Units) -> None:
     if shape.width == 0:
         draw.polygon(list(chain.from_iterable(points)), fill=slot)
     else:
-        _line(draw, points, slot, shape.width * scale)
+        _line(draw, points, slot, shape.width * scale, shape.joints)
 
 
-def _line(draw: ImageDraw.ImageDraw, points: Path, slot: int, width: Units) -> None:
+def _line(draw: ImageDraw.ImageDraw, points: Path, slot: int, width: Units, joints: list[int]) -> None:
     draw.line(list(chain.from_iterable(points)), fill=slot, width=max(1, round(width)))
     radius = width / 2
     if radius >= 1:
-        for x, y in _corners(points):
+        for x, y in (points[n] for n in joints):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=slot)
 
 
-def _corners(points: Path) -> Path:
+def _joints(points: Float[np.ndarray, "n 2"], reach: Units) -> list[int]:
     """Ends, and points where the line turns so much that its thick segments would gape."""
     steps = np.diff(points, axis=0)
     angles = np.arctan2(steps[:, 1], steps[:, 0])
     turns = np.abs((np.diff(angles) + np.pi) % (2 * np.pi) - np.pi)
-    return [points[0], *(points[n + 1] for n in np.flatnonzero(turns > GAPING)), points[-1]]
+    return [0, *(np.flatnonzero(turns * reach > GAPING) + 1).tolist(), len(points) - 1]

@@ -75,12 +75,12 @@ def table(pen: Pen) -> None:
 
 def rug(pen: Pen) -> None:
     """A rug on the floor, in perspective."""
-    for x in range(-40, 41, 8):
+    for x in range(-32, 33, 8):
         pen.limb("#f3e6c8", (x, 0.8), (x, 2.4), width=1.2)
-    pen.polygon("main", (-41, 2), (41, 2), (34, 12), (-34, 12))
-    pen.polygon("main+", (-34, 4), (34, 4), (29, 10), (-29, 10), ink=False)
-    pen.polygon("main-", (-25, 5.5), (25, 5.5), (22, 8.6), (-22, 8.6), ink=False)
-    pen.mark(seat=(0, 5), bed=(0, 5), top=(0, 12))
+    pen.polygon("main", (-34, 2), (34, 2), (27, 16), (-27, 16))
+    pen.polygon("main+", (-28, 4.4), (28, 4.4), (23, 13.6), (-23, 13.6), ink=False)
+    pen.polygon("main-", (-20, 6.6), (20, 6.6), (17.4, 11.4), (-17.4, 11.4), ink=False)
+    pen.mark(seat=(0, 7), bed=(0, 8.5), top=(0, 16))
 
 
 def rock(pen: Pen) -> None:

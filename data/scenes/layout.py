@@ -17,8 +17,14 @@ from data.scenes.world import BIG, PEOPLE, THINGS, drawing
 GAP = 3.0
 STEP = 1.05  # scales are powers of it, so that sprites are met again
 LARGEST = 1.5
-AREA = (93.0, 86.0)
+OVERLAP = 0.25  # of the narrower of a wide pair, which the nearer one may hide
+WIDE = 44.0  # narrower things are never hidden by their neighbours
+DEPTH = 1.0  # how much further back, per unit hidden
+ABOVE = 1.5  # the line of a back, so that it does not hide the feet of a load
+SMALLEST = 0.72  # what a thing is scaled by at most, to suit a small subject
+AREA = (93.0, 89.0)
 _SITTERS = {*PEOPLE, "dog", "cat", "bear"}
+_TRUNKS = {"tree", "palm", "parasol"}
 _FLYERS = {"bird": 14.0, "butterfly": 4.0, "kite": 4.0, "balloon": 6.0}
 
 
@@ -47,6 +53,16 @@ class Part:
         """Left, bottom, right, top in units of the layout."""
         left, bottom, right, top = (side * self.scale for side in self.drawing.box)
         return left + self.x, bottom + self.y, right + self.x, top + self.y
+
+    @property
+    def width(self) -> float:
+        """Of its box."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        """Of its box."""
+        return self.box[3] - self.box[1]
 
     def anchor(self, *names: str) -> Point:
         """The first of the anchors that it has, in units of the layout; else the middle of its ground."""
@@ -102,17 +118,39 @@ def _posed(part: Part, pose: str) -> Part:
 def _next_to(subject: Part, thing: Part) -> Layout:
     if "shade" in thing.drawing.anchors:  # tall things would leave little room for small subjects
         thing = replace(thing, scale=thing.scale * STEP**-6)
-    return Layout(subject, replace(thing, x=subject.box[2] + GAP - thing.box[0]))
+    return _in_depth(subject, thing, object_behind=thing.height > 0.8 * subject.height)
 
 
 def _chasing(subject: Part, thing: Part) -> Layout:
     subject, thing = _posed(subject, "run"), _posed(thing, "run")
-    thing = replace(thing, x=subject.box[2] + GAP - thing.box[0], y=_FLYERS.get(thing.name, 0.0))
-    return Layout(replace(subject, y=_FLYERS.get(subject.name, 0.0)), thing)
+    subject, thing = (replace(part, y=_FLYERS.get(part.name, 0.0)) for part in (subject, thing))
+    return _in_depth(subject, thing, object_behind=True)
+
+
+def _in_depth(subject: Part, thing: Part, object_behind: bool) -> Layout:
+    """The thing to the right of the subject; where both are wide, one a little further back and partly hidden."""
+    narrower = min(subject.width, thing.width)
+    overlap = min(max(0.0, subject.width + GAP + thing.width - AREA[0]), OVERLAP * narrower + GAP)
+    if narrower < WIDE or {subject.name, thing.name} & set(PEOPLE):
+        overlap = 0.0
+    thing = replace(thing, x=subject.box[2] + GAP - overlap - thing.box[0])
+    if object_behind:
+        thing = replace(thing, y=thing.y + DEPTH * overlap)
+    else:
+        subject = replace(subject, y=subject.y + DEPTH * overlap)
+    return Layout(subject, thing, subject_in_front=object_behind)
+
+
+def _fitted(thing: Part, subject: Part, reach: float) -> Part:
+    """A thing made smaller, so that its longer side is at most ``reach`` times the subject's."""
+    factor = reach * max(subject.width, subject.height) / max(thing.width, thing.height)
+    steps = math.floor(math.log(min(max(factor, SMALLEST), 1.0), STEP))
+    return replace(thing, scale=thing.scale * STEP**steps)
 
 
 def _jumping_over(subject: Part, thing: Part) -> Layout:
     subject = _posed(subject, "jump")
+    thing = _fitted(thing, subject, 0.9)
     left, bottom, right, _ = subject.box
     middle = (thing.box[0] + thing.box[2]) / 2
     return Layout(subject.onto(((left + right) / 2, bottom), (middle, thing.box[3] + GAP)), thing)
@@ -122,7 +160,10 @@ def _standing_under(subject: Part, thing: Part) -> Layout:
     left, bottom, right, top = subject.box
     factor = max(0.6, (top - bottom + 2.0) / thing.anchor("shade")[1])
     thing = replace(thing, scale=STEP ** math.ceil(math.log(factor, STEP)))
-    return Layout(subject.onto(((left + right) / 2, bottom), (thing.anchor("shade")[0], -1.5)), thing)
+    x = thing.anchor("shade")[0]
+    if subject.name in PEOPLE and thing.name in _TRUNKS:  # as slim as a trunk
+        x -= thing.width * 0.22
+    return Layout(subject.onto(((left + right) / 2, bottom), (x, -1.5)), thing)
 
 
 def _sitting_on(subject: Part, thing: Part) -> Layout:
@@ -131,12 +172,18 @@ def _sitting_on(subject: Part, thing: Part) -> Layout:
     if subject.name in PEOPLE and seat[1] < 8:
         pose = "floor"
     subject = _posed(subject, pose)
+    if thing.name not in THINGS_WITH_BACKS:
+        thing = _fitted(thing, subject, 1.5)
+        seat = thing.anchor("seat")
     return Layout(subject.onto(subject.anchor("seat"), seat), thing)
 
 
 def _lying_on(subject: Part, thing: Part) -> Layout:
     subject = _posed(subject, "lie")
+    thing = _fitted(thing, subject, 1.5)
     left, bottom, right, _ = subject.box
+    if subject.name in PEOPLE:  # hair may hang below the back
+        bottom = subject.anchor("seat")[1]
     return Layout(subject.onto(((left + right) / 2, bottom), thing.anchor("bed")), thing)
 
 
@@ -147,11 +194,12 @@ def _riding(subject: Part, thing: Part) -> Layout:
         return Layout(subject.onto(subject.anchor("seat"), thing.anchor("back")), thing)
     if thing.name in {"car", "boat"}:
         subject = _posed(subject, "floor" if human else "sit" if subject.name in _SITTERS else "stand")
+        thing = _fitted(thing, subject, 1.5)
         return Layout(subject.onto(subject.anchor("seat"), thing.anchor("inside")), thing, subject_in_front=False)
     if thing.name == "bicycle" or (thing.name == "sled" and human):
         subject = _posed(subject, "cycle" if thing.name == "bicycle" else "floor")
         return Layout(subject.onto(subject.anchor("seat"), thing.anchor("seat")), thing)
-    thing = _posed(thing, "ridden")
+    thing = _fitted(_posed(thing, "ridden"), subject, 1.5)
     if human:
         subject = _posed(subject, "hold" if thing.name == "scooter" else "surf")
         return Layout(subject.onto(subject.anchor("feet"), thing.anchor("seat")), thing)
@@ -160,14 +208,17 @@ def _riding(subject: Part, thing: Part) -> Layout:
 
 def _holding(subject: Part, thing: Part) -> Layout:
     subject = _posed(subject, "hold")
+    thing = _fitted(thing, subject, 1.0)
     return Layout(subject, thing.onto(thing.anchor("grip"), subject.anchor("hand")))
 
 
 def _carrying(subject: Part, thing: Part) -> Layout:
     if subject.name in PEOPLE:
         subject = _posed(subject, "carry")
+        thing = _fitted(thing, subject, 0.8)
         return Layout(subject, thing.onto(thing.anchor("rest"), subject.anchor("top")))
-    return Layout(subject, thing.onto(thing.anchor("rest"), subject.anchor("back")), subject_in_front=False)
+    x, y = subject.anchor("back")
+    return Layout(subject, thing.onto(thing.anchor("rest"), (x, y + ABOVE)))
 
 
 THINGS_WITH_BACKS = {*BIG, "bear", "sheep"}

@@ -46,6 +46,7 @@ def distinct(names: tuple[str, ...], around: tuple[Rgb, ...]) -> list[str]:
     return [name for name in names if worth[name] >= APART] or [max(names, key=lambda name: worth[name])]
 
 
+@cache
 def named(fill: str, main: Rgb, skin: Rgb, hair: Rgb, legs: Rgb) -> Rgb:
     """The colour of a drawing's fill; see :mod:`data.scenes.drawing`."""
     if fill.startswith("#"):

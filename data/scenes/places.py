@@ -24,10 +24,10 @@ GROUNDS: dict[str, tuple[Rgb, ...]] = {
     "park": (parse("#8fce6c"), parse("#c4e8f6")),
     "street": (parse("#b9bcc4"), parse("#e3b79a")),
     "snow": (parse("#f4f8fd"), parse("#b9d6ec")),
-    "forest": (parse("#86b568"), parse("#3f7457")),
+    "forest": (parse("#86b568"), parse("#5d9174")),
     "desert": (parse("#efc27e"), parse("#fbe3b8")),
     "field": (parse("#a9cf63"), parse("#bfe4f5")),
-    "room": (parse("#d9a878"), parse("#f3e0bd")),
+    "room": (parse("#cdc1dc"), parse("#f3e0bd")),
 }
 
 
@@ -145,21 +145,21 @@ def _room(pen: Pen, generator: np.random.Generator) -> None:
     pen.box("picture:#cfe8c8", other + 2, 72, other + 16, 88, ink=False)
     pen.ellipse(f"picture:{generator.choice(['#f2a7c3', '#f7d354', '#8fb9e6'])}", other + 9, 80, 5, 5, ink=False)
     _flat(pen, "wall", "#fffaf0", 36, 39.4)
-    _flat(pen, "floor", "#d9a878", -1, 36)
+    _flat(pen, "floor", "#cdc1dc", -1, 36)
     for y in (7, 15, 23, 30):
-        pen.limb("floor:#c4915f", (-1, y), (101, y), width=0.7, ink=False)
+        pen.limb("floor:#b8a8cc", (-1, y), (101, y), width=0.7, ink=False)
 
 
 def _forest(pen: Pen, generator: np.random.Generator) -> None:
-    _flat(pen, "tree-backdrop", "#3f7457", 30, 101)
-    for colour, count, width in (("#356650", 8, 6.0), ("#57896a", 6, 7.5)):
+    _flat(pen, "tree-backdrop", "#5d9174", 30, 101)
+    for colour, count, width in (("#4f8267", 8, 6.0), ("#74a587", 6, 7.5)):
         for n in range(count):
             x = (n + 0.5) * 100 / count + generator.uniform(-4, 4)
             pen.polygon(f"tree-backdrop:{colour}", (x - width / 2, 36), (x + width / 2, 36), (x + width * 0.36, 101),
                         (x - width * 0.36, 101), ink=False)  # fmt: skip
     for n in range(9):
         x = n * 12.5 + generator.uniform(-3, 3)
-        pen.ellipse(f"tree-backdrop:{('#4f8a62', '#5d9a6d')[n % 2]}", x, 97, 10, generator.uniform(8, 13), ink=False)
+        pen.ellipse(f"tree-backdrop:{('#69a57c', '#78b389')[n % 2]}", x, 97, 10, generator.uniform(8, 13), ink=False)
     pen.blob("grass:#86b568", (-20, 38), (10, 41), (45, 39), (80, 42), (120, 39), (120, -20), (-20, -20), ink=False)
     for n in range(9):
         x, y = generator.uniform(2, 96), generator.uniform(2, 34)

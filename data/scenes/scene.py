@@ -17,6 +17,7 @@ from data.scenes.world import RELATIONS, THINGS, common_places, triplets
 from simat.errors import SimatError
 
 EDGE = 3.0  # units that nothing comes closer to the frame than
+HIGHEST = 16.0  # units that a group stands above the lower frame at most
 Facing = Literal["left", "right", ""]
 
 
@@ -92,7 +93,7 @@ def sample(seed: int, number: int, triplet: Triplet | None = None, place: str | 
         tints=(_tint(generator), _tint(generator)),
         steps=steps,
         x=_between(generator, EDGE, 100 - EDGE - (right - left)),
-        y=_between(generator, EDGE + 1, min(9.0, 100 - EDGE - (top - bottom))),
+        y=_between(generator, EDGE + 1, min(HIGHEST, 100 - EDGE - (top - bottom))),
     )
 
 

@@ -53,12 +53,12 @@ def kite(pen: Pen) -> None:
 
 
 def flag(pen: Pen) -> None:
-    """A flag on its pole."""
-    pen.limb("#8a5a33", (0, 1.5), (0, 42), width=2)
+    """A flag on its pole, which leans forward."""
+    pen.limb("#8a5a33", (-3, 1.5), (12, 41), width=2)
     pen.cut()
-    pen.blob("main", (1, 41), (10, 43), (19, 40), (27, 41.5), (27, 27), (18, 25.5), (10, 28), (1, 26))
-    pen.limb("#fff6df", (2, 34), (10, 35.5), (18, 32.6), (26.4, 34), width=3.4, ink=False)
-    pen.mark(grip=(0, 8), top=(10, 42))
+    pen.blob("main", (12.6, 40), (22, 43), (30, 39), (38, 40), (33, 26), (25, 25), (17, 29), (7.4, 26.4))
+    pen.limb("#fff6df", (10.4, 33), (19, 36), (27, 32), (35, 33), width=3.4, ink=False)
+    pen.mark(grip=(-0.5, 8), top=(20, 42))
 
 
 def flower(pen: Pen) -> None:

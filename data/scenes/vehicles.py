@@ -66,12 +66,12 @@ def car(pen: Pen) -> None:
 
 def boat(pen: Pen) -> None:
     """A rowing boat on its patch of water; its rider sits in it."""
-    pen.blob("main", (-34, 19), (-26, 18), (0, 17), (24, 18), (38, 22), (32, 9), (22, 3), (-20, 3), (-29, 8))
-    pen.limb("main+", (-33, 17.5), (-20, 16.5), (20, 16.5), (35, 19.8), width=2.6)
-    pen.limb("main-", (-28, 9.5), (28, 9.5), width=1, ink=False)
+    pen.blob("main", (-29, 19), (-22, 18), (0, 17), (20, 18), (32, 22), (27, 9), (19, 3), (-17, 3), (-25, 8))
+    pen.limb("main+", (-28, 17.5), (-17, 16.5), (17, 16.5), (29.5, 19.8), width=2.6)
+    pen.limb("main-", (-24, 9.5), (24, 9.5), width=1, ink=False)
     pen.cut()
-    waves: list[Point] = [(x, 6.0 if x % 14 else 3.6) for x in range(-42, 43, 7)]
-    pen.polygon("#4a9fd0", *waves, (42, 0.5), (-42, 0.5))
+    waves: list[Point] = [(x, 6.0 if x % 12 else 3.6) for x in range(-36, 37, 6)]
+    pen.polygon("#4a9fd0", *waves, (36, 0.5), (-36, 0.5))
     pen.curve("#d7eefa", *waves, width=1.3, ink=False)
     pen.mark(seat=(-6, 14), inside=(-6, 14), top=(0, 19))
 
@@ -98,6 +98,6 @@ def wave(pen: Pen) -> None:
     """A surfboard on a wave."""
     surfboard(pen)
     pen.cut()
-    waves: list[Point] = [(x, 3.4 if x % 14 else 0.6) for x in range(-42, 43, 7)]
-    pen.polygon("#4a9fd0", *waves, (42, -6), (-42, -6))
+    waves: list[Point] = [(x, 3.4 if x % 12 else 0.6) for x in range(-36, 37, 6)]
+    pen.polygon("#4a9fd0", *waves, (36, -6), (-36, -6))
     pen.curve("#d7eefa", *waves, width=1.3, ink=False)
