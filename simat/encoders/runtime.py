@@ -96,6 +96,11 @@ def start(network: Network, options: RuntimeOptions) -> Runtime:
     return TorchRuntime(network, options, "cuda" if device == "cuda" else "cpu")
 
 
+def torch_device(options: RuntimeOptions) -> Literal["cuda", "cpu"]:
+    """Where a library that runs torch itself shall run."""
+    return "cuda" if _device(options) == "cuda" else "cpu"
+
+
 def _device(options: RuntimeOptions) -> str:
     if options.device not in {"auto", "cuda"}:
         return options.device

@@ -23,13 +23,19 @@ BATCH = 32
 def build_sentence_encoder(folder: Path) -> torch.nn.Module:
     """The transformer of a sentence-transformers folder, mean-pooled and normalised."""
     from transformers import AutoModel
-    from transformers.utils import logging
 
     from simat.encoders.networks import MeanPooled
 
-    logging.set_verbosity_error()  # loading is silent: a user's terminal is for what the user asked
-    logging.disable_progress_bar()
+    silence_transformers()
     return MeanPooled(AutoModel.from_pretrained(folder, attn_implementation="eager"))
+
+
+def silence_transformers() -> None:
+    """Let loading be silent: a user's terminal is for what the user asked."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 class SentenceNetwork:
