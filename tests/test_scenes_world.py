@@ -13,7 +13,7 @@ from data.scenes.drawing import Pen
 from data.scenes.layout import ABOVE, OVERLAP, WIDE, Layout, layout
 from data.scenes.palette import APART, COLOURS, distance, distinct
 from data.scenes.places import GROUNDS, STUFF, VARIANTS, backdrop
-from data.scenes.scene import SceneError, sample
+from data.scenes.scene import OWN, SceneError, sample
 from data.scenes.world import OBJECTS, PEOPLE, PLACES, RELATIONS, SUBJECTS, THINGS, common_places, triplets
 
 EVERY = triplets()
@@ -176,6 +176,15 @@ def test_colours_stand_out_from_the_place_wherever_any_does(number: int) -> None
     colours = THINGS[scene.triplet[0]].colours
     far = [c for c in colours if all(distance(COLOURS[c], ground) >= APART for ground in GROUNDS[scene.place])]
     assert scene.colours[0] in (far or colours)
+
+
+@pytest.mark.parametrize("thing", OWN)
+def test_colours_stand_out_from_a_thing_that_has_its_own(thing: str) -> None:
+    for subject in ("bear", "cow", "dog"):
+        for triplet in [t for t in EVERY if t[::2] == (subject, thing)]:
+            for number in range(12):
+                first = sample(5, number, triplet).colours[0]
+                assert distance(COLOURS[first], OWN[thing][0]) >= APART, (triplet, first)
 
 
 def test_distinct_takes_the_best_where_nothing_stands_out() -> None:

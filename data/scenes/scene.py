@@ -11,13 +11,15 @@ from jaxtyping import Int
 
 from data.regions import Triplet
 from data.scenes.layout import STEP, Layout, layout
-from data.scenes.palette import COLOURS, HAIRS, LEGS, SKINS, distinct
+from data.scenes.palette import COLOURS, HAIRS, LEGS, SKINS, distinct, parse
 from data.scenes.places import GROUNDS, VARIANTS
 from data.scenes.world import RELATIONS, THINGS, common_places, triplets
 from simat.errors import SimatError
 
 EDGE = 3.0  # units that nothing comes closer to the frame than
 HIGHEST = 16.0  # units that a group stands above the lower frame at most
+# Colours of things that are never painted: what sits on a log should not look like one.
+OWN = {"log": (parse("#8a5a33"),), "basket": (parse("#cf9a55"),), "hay bale": (parse("#e3b84b"),)}
 Facing = Literal["left", "right", ""]
 
 
@@ -123,7 +125,7 @@ def _known() -> frozenset[Triplet]:
 def _colours(generator: np.random.Generator, triplet: Triplet, place: str) -> tuple[str, str]:
     subject, _, thing = triplet
     around = GROUNDS[place]
-    first = _pick(generator, distinct(THINGS[subject].colours, around))
+    first = _pick(generator, distinct(tuple(distinct(THINGS[subject].colours, around)), OWN.get(thing, ())))
     choices = THINGS[thing].colours
     return first, _pick(generator, distinct(choices, (*around, COLOURS[first]))) if choices else ""
 
