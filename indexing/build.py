@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from indexing.factory import empty_index
 from indexing.scan import write_scan
 from indexing.shards import TRAINED, ShardBuilder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
-from simat.encoders import load_encoder
+from simat.encoders import load_image_encoder
+from simat.encoders.combined import heads_of, moved_heads
 from simat.errors import BuildError
 from simat.files import human, locked, remove_leftovers, write_text
+from simat.heads import load_heads, save_heads
 from simat.manifest import (
+    HEADS,
     NAME,
     EmbeddingManifest,
     FileEntry,
@@ -31,7 +34,7 @@ from simat.manifest import (
 )
 from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
-from simat.types import Encoder
+from simat.types import EmbeddingSpace, ImageEncoder
 
 ROW_BYTES, PART_BYTES, SHARD_BYTES = 200, 2, 4  # metadata per image; a number in a part, and at most in a shard
 STATE, SCAN, EMBEDDINGS, SHARDS, REJECTED = "building.json", "scan.parquet", "embeddings", "shards", "rejected.parquet"
@@ -52,7 +55,7 @@ def build_index(
     config: BuildConfig,
     machine: Machine | None = None,
     progress: Progress | None = None,
-    encoder: Encoder | None = None,
+    encoder: ImageEncoder | None = None,
 ) -> Built:
     """Build, resume, or find finished the index of ``config.photos`` in ``folder``.
 
@@ -72,12 +75,12 @@ def build_index(
     root = Path(config.photos)
     if not root.is_dir():
         raise BuildError("no such folder of photos", got=str(root))
-    encoder = encoder or load_encoder(config.encoder, machine.runtime(config.precision))
+    encoder = encoder or load_image_encoder(config.spec, machine.runtime(config.precision))
     _check(config, machine, encoder)
-    created = _enter(folder)
+    created = enter(folder)
     with locked(folder):
         if (folder / NAME).exists():
-            return _finished(folder, config, progress)
+            return finished(folder, config, progress)
         build = _Build(folder, root, config, machine, progress, encoder)
         del encoder
         try:
@@ -95,37 +98,23 @@ class _Build:
     """One run of a build that is not finished."""
 
     def __init__(
-        self, folder: Path, root: Path, config: BuildConfig, machine: Machine, progress: Progress, encoder: Encoder
+        self, folder: Path, root: Path, config: BuildConfig, machine: Machine, progress: Progress, encoder: ImageEncoder
     ) -> None:
         self._folder, self._root, self._config, self._machine = folder, root, config, machine
-        self._progress, self._space = progress, encoder.space
-        self._encoder: Encoder | None = encoder
+        self._progress, self._space = progress, portable(encoder.space)
+        self._encoder: ImageEncoder | None = encoder
 
     def run(self) -> Built:
         remove_leftovers(self._folder)
         files = self._scan()
+        if (heads := heads_of(self._config.spec)) is not None:
+            save_heads(self._folder / HEADS, load_heads(heads))
         for name in (EMBEDDINGS, SHARDS):
             (self._folder / name).mkdir(exist_ok=True)
         if not (self._folder / EMBEDDINGS / NAME).exists():
             self._embed(files)
         self._encoder = None  # its memory is free for the shards
-        embeddings = EmbeddingSet(self._folder / EMBEDDINGS)
-        config = self._config.resolved(len(embeddings), embeddings.manifest.space.dim)
-        cores = self._machine.runtime(config.precision).cores
-        shards = ShardBuilder(self._folder / SHARDS, embeddings, config, cores).run(self._progress)
-        manifest = IndexManifest(
-            self._space,
-            EMBEDDINGS,
-            config.factory,
-            shards.entries,
-            len(embeddings),
-            shards.search,
-            shards.recall,
-            self._config.as_dict(),
-        )
-        write_manifest(self._folder, manifest)
-        _tidy(self._folder)
-        return Built(self._folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
+        return complete(self._folder, self._config, self._machine, self._progress)
 
     def _scan(self) -> int:
         """Settings and list of files: an earlier run's where there is one, so that both runs write the same."""
@@ -135,7 +124,7 @@ class _Build:
         if state.exists():
             known: dict[str, Any] = json.loads(state.read_bytes())
             other_shards = self._allow_other_shards(known["config"])
-            _require_same(known, wanted, self._folder)
+            require_same(known, wanted, self._folder)
             if other_shards:
                 write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
             return int(known["files"])
@@ -197,14 +186,42 @@ class _Build:
         )
 
 
-def _check(config: BuildConfig, machine: Machine, encoder: Encoder) -> None:
+def portable(space: EmbeddingSpace) -> EmbeddingSpace:
+    """The space under a spec whose heads, where it has any, are those that lie in the index itself."""
+    return replace(space, encoder=moved_heads(space.encoder, Path(HEADS)))
+
+
+def complete(folder: Path, config: BuildConfig, machine: Machine, progress: Progress) -> Built:
+    """The last steps of a build: shards over the finished embedding set in ``folder``, and the manifest."""
+    (folder / SHARDS).mkdir(exist_ok=True)
+    embeddings = EmbeddingSet(folder / EMBEDDINGS)
+    space = embeddings.manifest.space
+    resolved = config.resolved(len(embeddings), space.dim)
+    cores = machine.runtime(config.precision).cores
+    shards = ShardBuilder(folder / SHARDS, embeddings, resolved, cores).run(progress)
+    manifest = IndexManifest(
+        space,
+        EMBEDDINGS,
+        resolved.factory,
+        shards.entries,
+        len(embeddings),
+        shards.search,
+        shards.recall,
+        config.as_dict(),
+    )
+    write_manifest(folder, manifest)
+    _tidy(folder)
+    return Built(folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
+
+
+def _check(config: BuildConfig, machine: Machine, encoder: ImageEncoder) -> None:
     """Refuse before any work what would be refused at its end."""
     _ = machine.decoders
     if config.factory != "auto":
         empty_index(encoder.space.dim, config.factory)
 
 
-def _enter(folder: Path) -> bool:
+def enter(folder: Path) -> bool:
     """Make the folder, or accept one that is empty or ours; tells whether it was made."""
     if split_path(str(folder))[1] is not None:  # pyarrow opens no other
         raise BuildError("the path of an index must be UTF-8 text", got=str(folder))
@@ -222,7 +239,7 @@ def _enter(folder: Path) -> bool:
 def _leave(folder: Path, created: bool) -> None:
     for name in (STATE, SCAN, ".lock"):
         (folder / name).unlink(missing_ok=True)
-    for name in (EMBEDDINGS, SHARDS):
+    for name in (EMBEDDINGS, SHARDS, HEADS):
         shutil.rmtree(folder / name, ignore_errors=True)
     if created:
         folder.rmdir()
@@ -236,18 +253,20 @@ def _tidy(folder: Path) -> None:
         path.unlink()
 
 
-def _finished(folder: Path, config: BuildConfig, progress: Progress) -> Built:
+def finished(folder: Path, config: BuildConfig, progress: Progress) -> Built:
+    """A build that was whole already."""
     manifest = read_index_manifest(folder)
-    _require_same({"config": dict(manifest.config)}, {"config": config.as_dict()}, folder)
+    require_same({"config": dict(manifest.config)}, {"config": config.as_dict()}, folder)
     _tidy(folder)
     embeddings = EmbeddingSet(folder / manifest.embeddings)
     progress.note(f"already built: {manifest.rows:,} images")
     return Built(folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
 
 
-def _require_same(known: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
-    old, new = known["config"], wanted["config"]
-    changed = [f"{name} {old.get(name)!r} -> {new[name]!r}" for name in new if old.get(name) != new[name]]
+def require_same(known: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    """Refuse to go on with a folder that was begun with other settings or another space."""
+    old, new = {**BuildConfig("").as_dict(), **known["config"]}, wanted["config"]  # older builds knew fewer settings
+    changed = [f"{name} {old[name]!r} -> {new[name]!r}" for name in new if old[name] != new[name]]
     if changed or ("space" in wanted and known.get("space") != wanted["space"]):
         raise BuildError(
             f"{folder} was begun with other settings",

@@ -1,4 +1,4 @@
-"""``simat index build | info | verify``."""
+"""``simat index build | project | info | verify``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def build(
     photos: Annotated[Path, typer.Argument(help="Folder of images; subfolders are read too.", show_default=False)],
     index: IndexArgument,
     encoder: Annotated[str | None, typer.Option(help="See 'simat encoders'.", show_default="offline")] = None,
+    heads: Annotated[Path | None, typer.Option(help="Adapter heads after the encoder: a folder.")] = None,
     workers: Annotated[int | None, typer.Option(help="Decoder processes.", show_default="one per core")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Vectors per shard.", show_default="1000000")] = None,
     factory: Annotated[str | None, typer.Option(help="A FAISS factory string.", show_default="auto")] = None,
@@ -42,6 +43,7 @@ def build(
     flags = {
         "photos": str(photos.absolute()),
         "encoder": encoder,
+        "heads": str(heads.absolute()) if heads else None,
         "precision": precision,
         "shard_size": shard_size,
         "factory": factory,
@@ -51,6 +53,24 @@ def build(
     settings = BuildConfig.read(config, flags)
     with progress() as bars:
         built = build_index(index, settings, Machine(workers, device), bars)
+    if json:
+        print_json(built_document(built))
+    else:
+        _print_built(built)
+
+
+@app.command()
+def project(
+    index: IndexArgument,
+    heads: Annotated[Path, typer.Argument(help="Folder of the heads.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder of the new index.", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Put heads after a finished index without encoding an image again."""
+    from indexing.project import project_index
+
+    with progress() as bars:
+        built = project_index(index, heads, out, progress=bars)
     if json:
         print_json(built_document(built))
     else:

@@ -21,6 +21,7 @@ class BuildConfig:
     Attributes:
         photos: folder of images, absolute.
         encoder: spec of the encoder.
+        heads: folder of adapter heads after the encoder, or nothing.
         precision: ``f32`` or ``bf16``.
         factory: a FAISS factory string, or ``auto``.
         part_size: files per embedding part, the unit in which an interrupted build resumes.
@@ -32,6 +33,7 @@ class BuildConfig:
 
     photos: str
     encoder: str = "offline"
+    heads: str = ""
     precision: str = "f32"
     factory: str = "auto"
     part_size: int = 4096
@@ -56,6 +58,13 @@ class BuildConfig:
         """
         given = {name: value for name, value in flags.items() if value is not None}
         return cls(**{**(_read_toml(file, {f.name: str(f.type) for f in fields(cls)}) if file else {}), **given})
+
+    @property
+    def spec(self) -> str:
+        """The encoder with its heads."""
+        from simat.encoders.combined import with_heads
+
+        return with_heads(self.encoder, Path(self.heads)) if self.heads else self.encoder
 
     def resolved(self, rows: int, dim: int) -> BuildConfig:
         """The same settings with ``factory`` decided."""

@@ -21,7 +21,7 @@ from simat.errors import BuildError, EncoderError
 from simat.files import remove_leftovers
 from simat.manifest import FileEntry
 from simat.progress import Progress
-from simat.types import Encoder, PixelEncoder
+from simat.types import ImageEncoder, PixelImageEncoder
 
 BATCH = 64  # images per call of the encoder
 BATCH_WHOLE = 8  # where whole pictures wait for it instead of small frames
@@ -73,9 +73,9 @@ class Embedder:
         part_size: files per part.
     """
 
-    def __init__(self, folder: Path, root: Path, encoder: Encoder, part_size: int) -> None:
+    def __init__(self, folder: Path, root: Path, encoder: ImageEncoder, part_size: int) -> None:
         self._folder, self._root, self._encoder, self._part_size = folder, root, encoder, part_size
-        self._transform = encoder.transform if isinstance(encoder, PixelEncoder) else None
+        self._transform = encoder.transform if isinstance(encoder, PixelImageEncoder) else None
 
     def run(self, scan: Path, files: int, workers: int, progress: Progress) -> Embedded:
         """Embed the files of a scan; parts that are there already are kept.
@@ -160,11 +160,11 @@ class Embedder:
 class PartBuilder:
     """Collects the rows of one part while the encoder works on the batches before."""
 
-    def __init__(self, encoder: Encoder, caller: ThreadPoolExecutor, seen: SeenFiles, first_id: int) -> None:
+    def __init__(self, encoder: ImageEncoder, caller: ThreadPoolExecutor, seen: SeenFiles, first_id: int) -> None:
         self._encoder, self._caller, self._seen, self._first_id = encoder, caller, seen, first_id
         self.rows: list[ImageRow] = []
         self.rejected: list[Rejected] = []
-        self._batch_size = BATCH if isinstance(encoder, PixelEncoder) else BATCH_WHOLE
+        self._batch_size = BATCH if isinstance(encoder, PixelImageEncoder) else BATCH_WHOLE
         self._source: list[int] = []  # per row: the id whose vector it has, its own unless it is a duplicate
         self._batch: list[Pixels] = []
         self._running: deque[Future[np.ndarray]] = deque()
@@ -212,8 +212,8 @@ class PartBuilder:
         self._batch = []
 
 
-def _encode(encoder: Encoder, batch: Sequence[Pixels]) -> Float32[np.ndarray, "n d"]:
-    if isinstance(encoder, PixelEncoder):
+def _encode(encoder: ImageEncoder, batch: Sequence[Pixels]) -> Float32[np.ndarray, "n d"]:
+    if isinstance(encoder, PixelImageEncoder):
         vectors = encoder.encode_pixels(np.stack(batch))
     else:
         vectors = encoder.encode_images([Image.fromarray(pixels) for pixels in batch])

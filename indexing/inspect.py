@@ -8,9 +8,11 @@ from typing import Any
 
 from simat.embeddings import EmbeddingSet, split_path
 from simat.errors import StorageError
-from simat.manifest import read_index_manifest
+from simat.heads import load_heads
+from simat.manifest import HEADS, read_index_manifest
 from simat.progress import Progress, Silent
 from simat.searcher import open_shards
+from simat.types import EmbeddingSpace
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -63,9 +65,17 @@ def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, An
     for where, entry in files:
         entry.check(where)
         progress.advance(entry.bytes)
+    if manifest.space.heads is not None and (folder / HEADS).exists():
+        _check_heads(folder, manifest.space)
     open_shards(folder, manifest)
     _check_ids(embeddings)
     return {"index": str(folder), "files": len(files), "bytes": size, "rows": manifest.rows, "whole": True}
+
+
+def _check_heads(folder: Path, space: EmbeddingSpace) -> None:
+    found = load_heads(folder / HEADS).fingerprint
+    if found != space.heads:
+        raise StorageError(f"{HEADS} is of another index", got=found[:12], remedy="build the index again")
 
 
 def _check_ids(embeddings: EmbeddingSet) -> None:

@@ -73,7 +73,6 @@ def schema(dim: int) -> pa.Schema:
 def write_part(path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Float32[np.ndarray, "n d"]) -> None:
     """Write one part, whole or not at all; ids run from ``first_id``."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     dim = vectors.shape[1]
     names = [split_path(row.path) for row in rows]
@@ -90,6 +89,22 @@ def write_part(path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Flo
         ],
         schema=schema(dim),
     )
+    _write(path, table)
+
+
+def write_projected(path: Path, table: pa.Table, vectors: Float32[np.ndarray, "n d"]) -> None:
+    """Write a part with the rows of another and new vectors, whole or not at all."""
+    import pyarrow as pa
+
+    kind = schema(vectors.shape[1])
+    column = pa.FixedSizeListArray.from_arrays(pa.array(to_half(vectors).ravel()), type=kind.field("embedding").type)
+    place = table.column_names.index("embedding")
+    _write(path, table.set_column(place, kind.field("embedding"), column).cast(kind))
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
     with atomic(path) as temporary:
         pq.write_table(
             table,

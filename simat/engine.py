@@ -14,12 +14,13 @@ from jaxtyping import Float32
 from simat import plugins
 from simat.edits import Edit
 from simat.embeddings import EmbeddingSet
-from simat.encoders import load_encoder
+from simat.encoders import load_image_encoder
+from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError
-from simat.manifest import IndexManifest, read_index_manifest
+from simat.manifest import HEADS, IndexManifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
-from simat.types import Answer, Backend, Cancel, EmbeddingSpace, Encoder, ImageInput, OnStep, Query
+from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, ImageInput, OnStep, Query, TextEncoder
 from simat.vectors import unit_rows
 
 REMEMBERED_TEXTS = 4096
@@ -27,7 +28,7 @@ REMEMBERED_TEXTS = 4096
 
 def open_engine(
     index: str | Path,
-    encoder: Encoder | str | None = None,
+    encoder: ImageEncoder | str | None = None,
     root: str | Path | None = None,
     options: RuntimeOptions | None = None,
 ) -> Engine:
@@ -56,7 +57,9 @@ class Engine:
         searcher: its shards.
     """
 
-    def __init__(self, folder: Path, encoder: Encoder | str | None, root: Path | None, options: RuntimeOptions) -> None:
+    def __init__(
+        self, folder: Path, encoder: ImageEncoder | str | None, root: Path | None, options: RuntimeOptions
+    ) -> None:
         require_faiss()
         self.folder, self._options = folder, options
         self.manifest: IndexManifest = read_index_manifest(folder)
@@ -67,7 +70,7 @@ class Engine:
         self._lock = threading.Lock()
         self._backends: dict[str, Backend] = {}
         if encoder is not None:
-            self.encoder = self._checked(load_encoder(encoder, options) if isinstance(encoder, str) else encoder)
+            self.encoder = self._checked(load_image_encoder(encoder, options) if isinstance(encoder, str) else encoder)
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -78,13 +81,13 @@ class Engine:
         return len(self.embeddings)
 
     @cached_property
-    def encoder(self) -> Encoder:
-        """The encoder that the index names, loaded when first needed.
+    def encoder(self) -> ImageEncoder:
+        """The encoder that the index names, loaded when first needed; one of images alone answers no words.
 
         Raises:
             SpaceMismatchError: it is installed with other weights than the index was built with.
         """
-        return self._checked(load_encoder(self.space.encoder, self._options))
+        return self._checked(load_image_encoder(moved_heads(self.space.encoder, self.folder / HEADS), self._options))
 
     def search(
         self,
@@ -138,12 +141,16 @@ class Engine:
         return self._backends[backend].answer(query, on_step, cancel)
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
-        """Unit rows, one per text; the last ``REMEMBERED_TEXTS`` are kept."""
+        """Unit rows, one per text; the last ``REMEMBERED_TEXTS`` are kept.
+
+        Raises:
+            QueryError: the index's encoder reads images only.
+        """
         with self._lock:
             known = {t: self._texts[t] for t in texts if t in self._texts}
         new = [t for t in dict.fromkeys(texts) if t not in known]
         if new:
-            known.update(zip(new, unit_rows(self.encoder.encode_texts(new), "text vector"), strict=True))
+            known.update(zip(new, unit_rows(self._words.encode_texts(new), "text vector"), strict=True))
         with self._lock:
             for t in texts:
                 self._texts[t] = known[t]
@@ -152,6 +159,17 @@ class Engine:
                 self._texts.popitem(last=False)
         return np.stack([known[t] for t in texts])
 
-    def _checked(self, encoder: Encoder) -> Encoder:
+    @property
+    def _words(self) -> TextEncoder:
+        encoder = self.encoder
+        if not isinstance(encoder, TextEncoder):
+            raise QueryError(
+                "the encoder of this index reads no words",
+                got=self.space.encoder,
+                remedy="search for images, or give it heads with 'simat index project'",
+            )
+        return encoder
+
+    def _checked(self, encoder: ImageEncoder) -> ImageEncoder:
         self.space.require(encoder.space)
         return encoder

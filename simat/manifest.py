@@ -20,6 +20,7 @@ from simat.types import EmbeddingSpace
 M = TypeVar("M", "EmbeddingManifest", "IndexManifest")
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+HEADS = "heads"  # of an index whose space has any: its own copy, so that it can be moved
 
 
 @dataclass(frozen=True)

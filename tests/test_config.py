@@ -44,6 +44,7 @@ def test_as_dict_has_every_setting_by_its_stable_name() -> None:
     assert BuildConfig("/photos").as_dict() == {
         "photos": "/photos",
         "encoder": "offline",
+        "heads": "",
         "precision": "f32",
         "factory": "auto",
         "part_size": 4096,

@@ -317,7 +317,7 @@ def test_open_refuses_another_space_and_names_both(colour_index: Path, other: Co
 def test_engine_refuses_an_encoder_whose_weights_changed_since(
     colour_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "load_encoder", lambda *_: ColourEncoder("upda7ed"))
+    monkeypatch.setattr(engine_module, "load_image_encoder", lambda *_: ColourEncoder("upda7ed"))
     engine = simat.open(colour_index)
     with pytest.raises(SpaceMismatchError, match=r"c0104e.*upda7ed"):
         engine.encode_texts(["red"])

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError
 from simat.searcher import Searcher
-from simat.types import Accepts, Encoder, Query
+from simat.types import Accepts, ImageEncoder, Query
 
 ALWAYS = frozenset({"k", "include_self"})  # every backend may return several answers
 
@@ -21,7 +21,7 @@ class Resources(Protocol):
     """What an open index offers its backends."""
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> ImageEncoder:
         """The encoder of the index's space, loaded when first asked for."""
         ...
 

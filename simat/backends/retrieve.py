@@ -16,7 +16,7 @@ from simat.compose import Parts, Vector, compose
 from simat.embeddings import ImageRow
 from simat.errors import ImageError, QueryError
 from simat.images import decode, load_image, read_bytes
-from simat.types import Accepts, Answer, Cancel, OnStep, PixelEncoder, Query, Result, Step
+from simat.types import Accepts, Answer, Cancel, OnStep, PixelImageEncoder, Query, Result, Step
 
 DEFAULT_K = 10
 SAME_VECTOR = 1 - 1e-5  # a picture's vector against its own float16 copy
@@ -123,7 +123,7 @@ class Retrieve:
     def _draft_edge(self) -> int | None:
         # The index's images were decoded with the same draft.
         encoder = self._resources.encoder
-        return encoder.transform.draft_edge if isinstance(encoder, PixelEncoder) else None
+        return encoder.transform.draft_edge if isinstance(encoder, PixelImageEncoder) else None
 
 
 def _vector(source: QueryImage | None) -> Vector:

@@ -55,6 +55,20 @@ def load_encoder(spec: str = DEFAULT, options: RuntimeOptions | None = None) -> 
     )
 
 
+def load_image_encoder(spec: str = DEFAULT, options: RuntimeOptions | None = None) -> ImageEncoder:
+    """Load an encoder that reads images, and perhaps texts; arguments and errors as :func:`load_tower`.
+
+    Raises:
+        EncoderError: the spec names a tower of texts.
+    """
+    tower = load_tower(spec, options)
+    if not isinstance(tower, ImageEncoder):
+        raise EncoderError(
+            "this encoder reads no images", got=repr(spec), remedy=f"combine it: combined:image=SPEC,text={spec}"
+        )
+    return tower
+
+
 def load_towers(spec: str = DEFAULT, options: RuntimeOptions | None = None) -> tuple[ImageEncoder, TextEncoder]:
     """The image tower and the text tower of a spec, as heads are trained on them.
 
