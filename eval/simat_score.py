@@ -131,7 +131,7 @@ def score(found: Int64[np.ndarray, "q k"], task: Task, judge: Judge) -> Score:
     """S of eq. 3.1 for what was retrieved; of several images per query the best one counts (Table 3.1, n = 5)."""
     goals = np.repeat(task.goals, found.shape[1])
     shown = judge(found.ravel(), goals).reshape(found.shape) > SUCCESS
-    success = shown.any(1)
+    success: Bool[np.ndarray, " q"] = np.asarray(shown.any(1))
     right = task.weights * success
     by_field = {
         name: float(right[task.fields == i].sum() / task.weights[task.fields == i].sum())
