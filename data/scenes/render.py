@@ -60,13 +60,17 @@ def render(scene: Scene, size: int, without: int | None = None) -> Rendered:
     over = 4 if size <= 128 else 3 if size <= 256 else 2
     canvas = _backdrop(scene.place, scene.variant, size * over).copy()
     parts = {SUBJECT: scene.layout.subject, OBJECT: scene.layout.object}
-    for which in (OBJECT, SUBJECT) if scene.layout.subject_in_front else (SUBJECT, OBJECT):
-        if which != without:
-            _paste(canvas, scene, parts[which], _SLOT[which])
-    image = Image.fromarray(canvas)
-    image.putpalette(_palette(scene).tobytes())
+    order = (OBJECT, SUBJECT) if scene.layout.subject_in_front else (SUBJECT, OBJECT)
+    drawn = [_paste(canvas, scene, parts[which], _SLOT[which]) for which in order if which != without]
+    # Only what is near a figure is averaged anew.
+    top, left = (min(box[n] for box in drawn) // over for n in (0, 1))
+    bottom, right = (-(-max(box[n] for box in drawn) // over) for n in (2, 3))
+    figures = Image.fromarray(canvas[top * over : bottom * over, left * over : right * over])
+    figures.putpalette(_palette(scene).tobytes())
+    picture = _empty(scene.place, scene.variant, size, over).copy()
+    picture.paste(figures.convert("RGB").reduce(over), (left, top))
     centres = canvas[over // 2 :: over, over // 2 :: over]
-    return Rendered(image.convert("RGB").reduce(over), _segments(scene.place, scene.variant)[centres])
+    return Rendered(picture, _segments(scene.place, scene.variant)[centres])
 
 
 def tight_box(mask: Bool[np.ndarray, "h w"]) -> Box:
@@ -77,7 +81,8 @@ def tight_box(mask: Bool[np.ndarray, "h w"]) -> Box:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _paste(canvas: UInt8[np.ndarray, "n n"], scene: Scene, part: Part, slot: int) -> None:
+def _paste(canvas: UInt8[np.ndarray, "n n"], scene: Scene, part: Part, slot: int) -> Box:
+    """Draw a part on the canvas; returns the rows and columns where: top, left, bottom, right."""
     edge = len(canvas)
     unit = edge / 100 * scene.scale
     scale = unit * part.scale
@@ -96,6 +101,7 @@ def _paste(canvas: UInt8[np.ndarray, "n n"], scene: Scene, part: Part, slot: int
     )
     row, column = round(y), round(x)
     np.copyto(canvas[row : row + height, column : column + width], sprite + np.uint8(slot - 1), where=mask)
+    return row, column, row + height, column + width
 
 
 @lru_cache(maxsize=2048)
@@ -107,6 +113,13 @@ def _sprite(name: str, pose: str, scale: float) -> tuple[UInt8[np.ndarray, "h w"
 @lru_cache(maxsize=64)
 def _backdrop(place: str, variant: int, edge: int) -> UInt8[np.ndarray, "n n"]:
     return backdrop(place, variant).raster(edge / 100)
+
+
+@lru_cache(maxsize=64)
+def _empty(place: str, variant: int, size: int, over: int) -> Image.Image:
+    image = Image.fromarray(_backdrop(place, variant, size * over))
+    image.putpalette(_ground(place, variant).tobytes())
+    return image.convert("RGB").reduce(over)
 
 
 @lru_cache(maxsize=64)
