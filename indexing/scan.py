@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,12 +61,17 @@ def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
 
 def write_scan(root: Path, path: Path, progress: Progress | None = None) -> int:
     """Write the list of files to a Parquet file and return its length: a resumed build works from the same list."""
+    return write_paths(walk(root), path, progress)
+
+
+def write_paths(paths: Iterable[str], path: Path, progress: Progress | None = None) -> int:
+    """As :func:`write_scan`, for paths that are known: relative to whatever root they will be read from."""
     progress = progress or Silent()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([("path", pa.string()), ("path_bytes", pa.binary())])
-    files, count = walk(root), 0
+    files, count = iter(paths), 0
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         while chunk := list(islice(files, CHUNK)):
             names = [split_path(name) for name in chunk]

@@ -24,7 +24,7 @@ PACKAGES = {
     "simat": {"simat"},
     "data": {"data", "simat"},
     "indexing": {"indexing", "simat"},
-    "finetune": {"finetune", "simat"},
+    "finetune": {"finetune", "data", "indexing", "simat"},
     "eval": {"eval", "data", "simat"},
 }
 HEAVY = ("torch", "openvino", "faiss", "open_clip", "timm", "transformers", "sentence_transformers", "pyarrow")
