@@ -1,0 +1,175 @@
+"""Symmetric InfoNCE over all pairs of a batch (thesis eq. 3.3), with its gradient in closed form.
+
+For unit rows I, T of n pairs and a temperature τ, S = I Tᵀ / τ, the loss is the mean cross-entropy of naming the text
+of each image among all texts, and the image of each text among all images::
+
+    L = 1/2n Σᵢ (log Σⱼ exp Sᵢⱼ − Sᵢᵢ) + 1/2n Σⱼ (log Σᵢ exp Sᵢⱼ − Sⱼⱼ)
+    ∂L/∂S = (P + Q − 2·1) / 2n,    P = softmax of each row, Q = softmax of each column
+
+(eq. 3.3 leaves out the −log of Sohn 2016.) Where exp S cannot overflow, P + Q costs one exponential per pair:
+exp Sᵢⱼ · (1/Rᵢ + 1/Cⱼ), with the sums R over rows and C over columns. The matrix is made in blocks of rows: one block
+where it fits ``memory``, else it is made a second time once the sums are known.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float32
+
+MEMORY = 2 * 2**30
+"""Bytes that the matrix of a batch may take at once."""
+STEEPEST = 40.0  # largest 1/τ at which sums of exp(±1/τ) over any batch stay far from the ends of float32
+SLICE_BYTES = {"cpu": 4 * 2**20, "cuda": 2**28}  # worked on at once between two products: what a cache holds
+
+Rows = Float32[torch.Tensor, "n d"]
+
+
+def info_nce(image: Rows, text: Rows, tau: float, half: bool = False, memory: int = MEMORY) -> Float32[Any, ""]:
+    """The loss of eq. 3.3, differentiable in both arguments.
+
+    Args:
+        image: unit rows; row i belongs to row i of ``text``.
+        text: unit rows.
+        tau: the temperature τ > 0.
+        half: multiply matrices in bfloat16, sum in float32. Where 1/τ > 40 the logits stay float32: three digits
+            would not do.
+        memory: bytes for the matrix of logits.
+
+    Returns:
+        A scalar; log n where all vectors are equal.
+    """
+    loss: torch.Tensor = _InfoNCE.apply(image, text, tau, half, memory)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _InfoNCE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, image: torch.Tensor, text: torch.Tensor, tau: float, half: bool, memory: int) -> Any:
+        loss, *gradients = contrast(image, text, tau, half, memory)
+        ctx.save_for_backward(*gradients)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *scales: Any) -> Any:
+        image, text = ctx.saved_tensors
+        return scales[0] * image, scales[0] * text, None, None, None
+
+
+def contrast(
+    image: Rows, text: Rows, tau: float, half: bool = False, memory: int = MEMORY
+) -> tuple[Float32[torch.Tensor, ""], Rows, Rows]:
+    """The loss and its gradients by ``image`` and by ``text``; arguments as :func:`info_nce`."""
+    n, scaled = len(image), image / tau
+    matrix = (_Logits if 1 / tau > STEEPEST else _Exponentials)(scaled, text, half, memory)
+    rows, columns = matrix.sums()
+    to_image, to_text = matrix.products()
+    loss = (rows.mean() + columns.mean()) / 2 - (scaled * text).sum(1).mean()
+    return loss, to_image.sub_(text, alpha=2).div_(2 * n * tau), to_text.sub_(scaled, alpha=2).div_(2 * n)
+
+
+class _Matrix(ABC):
+    """The n × n matrix of a batch: products by blocks of rows, everything else by slices of a block."""
+
+    def __init__(self, scaled: torch.Tensor, text: torch.Tensor, half: bool, stored: torch.dtype, memory: int) -> None:
+        n, width = len(scaled), len(scaled) * stored.itemsize
+        self._left, self._right = scaled.to(stored), text.to(stored)
+        self._scaled, self._text = (rows.to(torch.bfloat16 if half else torch.float32) for rows in (scaled, text))
+        self._block = min(n, max(1, memory // width))
+        self._slice = min(self._block, max(1, SLICE_BYTES[scaled.device.type] // width))
+        self._store = torch.empty(self._block, n, dtype=stored, device=scaled.device)
+        self._rows = torch.empty(n, device=scaled.device)
+        self._columns = torch.empty(n, device=scaled.device)
+
+    @abstractmethod
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """log R and log C; makes the matrix for the first time."""
+
+    @abstractmethod
+    def _prepare(self, values: torch.Tensor) -> None:
+        """Make of logits, in their place, what the matrix holds."""
+
+    @abstractmethod
+    def _weigh(self, rows: slice, values: torch.Tensor) -> None:
+        """Make P + Q, in its place, of what the matrix holds."""
+
+    def products(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(P + Q) T and (P + Q)ᵀ I / τ, in float32; once, after :meth:`sums`."""
+        to_image = torch.empty_like(self._text, dtype=torch.float32)
+        to_text = torch.zeros_like(to_image)
+        for rows in _steps(0, len(to_image), self._block):
+            block = self._store if self._block == len(to_image) else self._make(rows)
+            for part in _steps(rows.start, rows.stop, self._slice):
+                self._weigh(part, block[part.start - rows.start : part.stop - rows.start])
+            weights = block.to(self._text.dtype)
+            to_image[rows] = weights @ self._text
+            to_text += (self._scaled[rows].T @ weights).T  # bfloat16 is slow with the larger matrix transposed
+        return to_image, to_text
+
+    def _make(self, rows: slice) -> torch.Tensor:
+        block = torch.mm(self._left[rows], self._right.T, out=self._store[: rows.stop - rows.start])
+        for part in _steps(0, len(block), self._slice):
+            self._prepare(block[part])
+        return block
+
+    def _made(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        for rows in _steps(0, len(self._rows), self._block):
+            block = self._make(rows)
+            for part in _steps(0, len(block), self._slice):
+                yield slice(rows.start + part.start, rows.start + part.stop), block[part]
+
+
+class _Exponentials(_Matrix):
+    """exp S, for the temperatures at which it cannot overflow."""
+
+    def __init__(self, scaled: torch.Tensor, text: torch.Tensor, half: bool, memory: int) -> None:
+        super().__init__(scaled, text, half, torch.bfloat16 if half else torch.float32, memory)
+
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self._columns.zero_()
+        ones = torch.ones_like(self._columns)
+        for rows, values in self._made():
+            if values.dtype == torch.float32:  # a product with ones is the fastest sum
+                torch.mv(values, ones, out=self._rows[rows])
+                self._columns.addmv_(values.T, ones[: len(values)])
+            else:
+                self._rows[rows] = values.sum(1, dtype=torch.float32)
+                self._columns += values.sum(0, dtype=torch.float32)
+        logs = self._rows.log(), self._columns.log()
+        self._rows.reciprocal_()
+        self._columns.reciprocal_()
+        return logs
+
+    def _prepare(self, values: torch.Tensor) -> None:
+        values.exp_()
+
+    def _weigh(self, rows: slice, values: torch.Tensor) -> None:
+        values *= (self._rows[rows, None] + self._columns).to(values.dtype)
+
+
+class _Logits(_Matrix):
+    """S in float32, for any temperature."""
+
+    def __init__(self, scaled: torch.Tensor, text: torch.Tensor, half: bool, memory: int) -> None:
+        super().__init__(scaled, text, half, torch.float32, memory)
+
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self._columns.fill_(-torch.inf)
+        for rows, values in self._made():
+            self._rows[rows] = torch.logsumexp(values, 1)
+            self._columns = torch.logaddexp(self._columns, torch.logsumexp(values, 0))
+        return self._rows, self._columns
+
+    def _prepare(self, values: torch.Tensor) -> None:
+        pass
+
+    def _weigh(self, rows: slice, values: torch.Tensor) -> None:
+        of_columns = torch.sub(values, self._columns).exp_()
+        values.sub_(self._rows[rows, None]).exp_().add_(of_columns)
+
+
+def _steps(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(low, min(low + step, stop)) for low in range(start, stop, step))
