@@ -102,7 +102,7 @@ def test_sheet_of_the_corpus_shows_pictures_and_captions(folder: Path) -> None:
 
 def test_manifest_says_seed_versions_and_counts(folder: Path) -> None:
     manifest = Corpus(folder).manifest
-    assert {"seed": 3, "size": 64, "images": IMAGES, "world_version": 1}.items() <= dict(manifest.provenance).items()
+    assert {"seed": 3, "size": 64, "images": IMAGES, "world_version": 2}.items() <= dict(manifest.provenance).items()
     assert manifest.counts["images"] == IMAGES == manifest.counts["triplets"]
     assert sum(manifest.counts["places"].values()) == IMAGES
 
