@@ -1,0 +1,1 @@
+"""Small models of the picture-book world, trained on scenes drawn as training goes."""
