@@ -42,7 +42,7 @@ def info_nce(image: Rows, text: Rows, tau: float, half: bool = False, memory: in
     Returns:
         A scalar; log n where all vectors are equal.
     """
-    loss: torch.Tensor = _InfoNCE.apply(image, text, tau, half, memory)  # type: ignore[no-untyped-call]
+    loss: torch.Tensor = _InfoNCE.apply(image, text, tau, half, memory)
     return loss
 
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress"},
+    {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval"},
     {"encoders", "embeddings", "heads", "manifest"},
     {"compose", "searcher", "backends"},
     {"engine"},
