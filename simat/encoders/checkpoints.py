@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +39,23 @@ def split_source(argument: str, help: str) -> tuple[str, str | None, Path | None
     return model, None, checkpoint
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, or of a torch file that holds tensors and nothing that runs.
+def read_tensors(path: Path) -> dict[str, Any]:
+    """What a safetensors file holds, or a torch file of tensors and plain values and nothing that runs.
 
     Raises:
-        EncoderError: cut short, no checkpoint at all, or a pickle of anything but tensors.
+        EncoderError: cut short, no checkpoint at all, or a pickle of anything else.
     """
     try:
-        content = _load(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says what is wrong
+            return _load(path)
     except Exception as error:  # bytes that are no weights make the readers raise anything
         raise EncoderError(f"cannot read the checkpoint {path}", got=first_line(error)) from error
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of :func:`read_tensors`, by the names they have in the network itself."""
+    content = read_tensors(path)
     inside = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     return {name.removeprefix(_PREFIX): value for name, value in inside.items()}
 
