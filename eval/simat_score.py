@@ -17,7 +17,8 @@ from simat.errors import QueryError
 
 DOMAINS = ("dev", "test", "all")
 FIELDS = ("subj", "rel", "obj")
-BLOCK = 2048  # queries scored at once
+BLOCK = 1024  # queries scored at once
+TIE = 1e-6  # scores this close cannot be told apart in float32: one of their images is drawn
 SUCCESS = 0.5  # of the oracle's probability (thesis, section 3.2.4)
 
 Judge = Callable[[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]], Float[np.ndarray, " n"]]
@@ -34,6 +35,7 @@ class Task:
         weights: μ of eq. 3.1; they sum to 1.
         fields: which slot changes: an index into ``FIELDS``.
         edits: (word to change, word to put there).
+        images: the image that each query's region was cut from; None where every region has one of its own.
     """
 
     sources: Int64[np.ndarray, " q"]
@@ -41,9 +43,45 @@ class Task:
     weights: Float[np.ndarray, " q"]
     fields: Int64[np.ndarray, " q"]
     edits: Sequence[tuple[str, str]]
+    images: Int64[np.ndarray, " q"] | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @property
+    def words(self) -> list[str]:
+        """Every word that an edit takes away or puts there, once."""
+        return sorted({word for edit in self.edits for word in edit})
+
+    def only(self, target: str) -> Task:
+        """The queries that put one word there; their weights sum to 1 again.
+
+        Raises:
+            QueryError: no query does.
+        """
+        rows = np.array([edit[1] == target for edit in self.edits], bool)
+        if not rows.any():
+            known = ", ".join(sorted({edit[1] for edit in self.edits}))
+            raise QueryError("no query of the corpus has this target word", got=repr(target), remedy=f"it has: {known}")
+        weights = self.weights[rows]
+        return Task(
+            self.sources[rows], self.goals[rows], weights / weights.sum(), self.fields[rows],
+            [edit for edit, kept in zip(self.edits, rows, strict=True) if kept],
+            None if self.images is None else self.images[rows],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The delta vectors of a task, one per distinct edit.
+
+    Attributes:
+        vectors: one per edit.
+        which: the edit of each query, as a row of ``vectors``.
+    """
+
+    vectors: Float32[np.ndarray, "e d"]
+    which: Int64[np.ndarray, " q"]
 
 
 @dataclass(frozen=True)
@@ -74,14 +112,17 @@ def read_task(corpus: Corpus, domain: str = "dev") -> Task:
     tests = np.array(table["is_test"], bool)
     rows = np.flatnonzero(np.ones_like(tests) if domain == "all" else tests == (domain == "test"))
     if not len(rows):
-        raise QueryError(f"the corpus has no queries in the domain {domain}", got=str(corpus.folder))
+        remedy = "score another domain, or build the corpus with more images"
+        raise QueryError(f"the corpus has no queries in the domain {domain}", got=str(corpus.folder), remedy=remedy)
     weights = np.array(table["weight"], np.float64)[rows]
+    sources = np.array(table["dataset_id"], np.int64)[rows]
     return Task(
-        sources=np.array(table["dataset_id"], np.int64)[rows],
+        sources=sources,
         goals=np.array(table["target_ids"], np.int64)[rows],
         weights=weights / weights.sum(),
         fields=np.array([FIELDS.index(field) for field in table["field"]], np.int64)[rows],
         edits=[(table["value"][row], table["target"][row]) for row in rows],
+        images=corpus.table("regions")["image_id"].to_numpy().astype(np.int64)[sources],
     )
 
 
@@ -89,6 +130,13 @@ def annotation_judge(corpus: Corpus) -> Judge:
     """1 where the region was annotated with the caption's triplet, else 0: the truth where scenes are drawn."""
     shown = corpus.table("regions")["caption_id"].to_numpy().astype(np.int64)
     return lambda regions, captions: (shown[regions] == captions).astype(np.float64)
+
+
+def edit_steps(task: Task, deltas: Callable[[list[tuple[str, str]]], Float32[np.ndarray, "e d"]]) -> Steps:
+    """The delta vectors of a task; ``deltas`` is asked once for every distinct edit."""
+    edits = sorted(set(task.edits))
+    number = {edit: i for i, edit in enumerate(edits)}
+    return Steps(deltas(edits), np.array([number[edit] for edit in task.edits], np.int64))
 
 
 def word_deltas(task: Task, encode: Callable[[list[str]], Float32[np.ndarray, "w d"]]) -> Float32[np.ndarray, "q d"]:
@@ -105,26 +153,82 @@ def nearest_others(
     queries: Float32[np.ndarray, "q d"],
     sources: Int64[np.ndarray, " q"],
     k: int = 1,
+    rng: np.random.Generator | None = None,
 ) -> Int64[np.ndarray, "q k"]:
     """Rows of the k images nearest to each query by inner product, best first, without the query's own image.
+
+    Args:
+        images: unit rows.
+        queries: one row per query, of any length.
+        sources: row of each query's own image.
+        k: how many.
+        rng: draws among images that cannot be told apart; default_rng(0) where it is None.
 
     Raises:
         QueryError: k is not in [1, images − 1].
     """
-    if not 1 <= k < len(images):
-        raise QueryError(f"k must be in [1, {len(images) - 1}]", got=k)
+    _check_k(k, len(images))
+    rng = rng or np.random.default_rng(0)
     found = np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), BLOCK):
         block = slice(start, start + BLOCK)
-        scores = queries[block] @ images.T
-        scores[np.arange(len(scores)), sources[block]] = -np.inf
-        if k == 1:
-            found[block, 0] = scores.argmax(1)
-            continue
-        best = np.argpartition(scores, -k, axis=1)[:, -k:]
-        order = np.argsort(-np.take_along_axis(scores, best, 1), axis=1, kind="stable")
-        found[block] = np.take_along_axis(best, order, 1)
+        found[block] = _best(queries[block] @ images.T, sources[block], k, rng)
     return found
+
+
+def nearest_along(
+    images: Float32[np.ndarray, "r d"],
+    steps: Steps,
+    sources: Int64[np.ndarray, " q"],
+    scales: Sequence[float],
+    k: int = 1,
+    rng: np.random.Generator | None = None,
+) -> Int64[np.ndarray, "s q k"]:
+    """:func:`nearest_others` of E_img(I) + λ·Δ for several λ at once.
+
+    Inner products are sums here: those of every image pair and of every edit are computed once, whatever the number
+    of queries and of scales.
+
+    Args:
+        scales: the values of λ.
+
+    Raises:
+        QueryError: as :func:`nearest_others`.
+    """
+    _check_k(k, len(images))
+    rng = rng or np.random.default_rng(0)
+    along = steps.vectors @ images.T
+    found = np.empty((len(scales), len(sources), k), np.int64)
+    order = np.argsort(sources, kind="stable")
+    for start in range(0, len(order), BLOCK):
+        block = order[start : start + BLOCK]
+        own, of = np.unique(sources[block], return_inverse=True)
+        base, step = (images[own] @ images.T)[of], along[steps.which[block]]
+        for number, scale in enumerate(scales):
+            found[number, block] = _best(base + np.float32(scale) * step, sources[block], k, rng)
+    return found
+
+
+def _check_k(k: int, images: int) -> None:
+    if not 1 <= k < images:
+        raise QueryError(f"k must be in [1, {images - 1}]", got=k)
+
+
+def _best(
+    scores: Float32[np.ndarray, "b r"], own: Int64[np.ndarray, " b"], k: int, rng: np.random.Generator
+) -> Int64[np.ndarray, "b k"]:
+    """The k best columns of each row without its own; ``scores`` is used up."""
+    rows = np.arange(len(scores))
+    scores[rows, own] = -np.inf
+    best = np.empty((len(scores), k), np.int64)
+    for place in range(k):
+        near = scores >= scores.max(1, keepdims=True) - np.float32(TIE)
+        best[:, place] = near.argmax(1)
+        for row in np.flatnonzero(np.count_nonzero(near, axis=1) > 1):
+            best[row, place] = rng.choice(np.flatnonzero(near[row]))
+        if place + 1 < k:
+            scores[rows, best[:, place]] = -np.inf
+    return best
 
 
 def score(found: Int64[np.ndarray, "q k"], task: Task, judge: Judge) -> Score:
@@ -159,3 +263,21 @@ def delta_score(
     """
     queries = images[task.sources] + np.float32(scale) * deltas
     return score(nearest_others(images, queries, task.sources, k), task, judge)
+
+
+def chance(task: Task, judge: Judge, regions: int, k: int = 1) -> float:
+    """The score of k images drawn at random without replacement: what vectors that say nothing are expected to get.
+
+    Args:
+        judge: asked for every region and every goal of the task.
+        regions: how many there are.
+    """
+    _check_k(k, regions)
+    rows = np.arange(regions)
+    goals, of = np.unique(task.goals, return_inverse=True)
+    shown = np.array([(judge(rows, np.full(regions, goal)) > SUCCESS).sum() for goal in goals], np.int64)[of]
+    others = shown - (judge(task.sources, task.goals) > SUCCESS)
+    missed = np.ones(len(task))
+    for drawn in range(k):
+        missed *= np.clip((regions - 1 - drawn - others) / (regions - 1 - drawn), 0, 1)
+    return float((task.weights * (1 - missed)).sum())
