@@ -19,6 +19,7 @@ import numpy as np
 
 from data.coco_corpus import captions_by_image
 from data.corpus import MANIFEST, Corpus
+from finetune.pairs import DOCUMENT, FORMAT, IMAGES, VERSION
 from indexing.embed import Embedded, Embedder
 from indexing.scan import write_paths
 from simat.embeddings import EmbeddingSet, write_rejected
@@ -29,8 +30,7 @@ from simat.progress import Progress, Silent
 from simat.types import ImageEncoder, TextEncoder
 from simat.vectors import to_half, unit_rows
 
-FORMAT, VERSION = "simat/features", 1
-DOCUMENT, STATE, SCAN, IMAGES, TEXTS = "cache.json", "caching.json", "scan.parquet", "images", "texts"
+STATE, SCAN, TEXTS = "caching.json", "scan.parquet", "texts"
 PART, BATCH = 8192, 256  # captions per part, and per call of the encoder
 
 

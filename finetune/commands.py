@@ -1,4 +1,4 @@
-"""``simat finetune train | sweep``."""
+"""``simat finetune cache | train | sweep``."""
 
 from __future__ import annotations
 
@@ -42,6 +42,35 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 @app.callback()
 def finetune() -> None:
     """Train heads that make delta vectors work."""
+
+
+@app.command()
+def cache(
+    corpus: Annotated[Path, typer.Argument(help="A corpus of captions, scenes or SIMAT.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="New folder of the features.", show_default=False)],
+    encoder: Annotated[str, typer.Option(help="An encoder, or combined:image=SPEC,text=SPEC.")] = "offline",
+    workers: Annotated[int | None, typer.Option(min=1, help="Decoder processes.", show_default="one per core")] = None,
+    precision: PrecisionOption = "f32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Encode a corpus once, as it is: what heads are trained on. Run it again after any interruption."""
+    from data.corpus import Corpus
+    from finetune.cache import build_cache
+    from simat.encoders import load_towers
+    from simat.encoders.runtime import RuntimeOptions
+
+    opened = Corpus(corpus)
+    options = RuntimeOptions(precision, device)  # type: ignore[arg-type]
+    image, text = load_towers(encoder, options)
+    with progress() as bars:
+        counts = build_cache(opened, image, text, out, workers or options.cores, bars)
+    if json:
+        print_json({"cache": str(out), **counts})
+    else:
+        shown = f"{counts['images']:,} images and {counts['captions']:,} captions in {out}"
+        lost = f"; {counts['rejected']:,} images could not be read" if counts["rejected"] else ""
+        console().print(shown + lost, markup=False)
 
 
 @app.command()

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from building import CountingEncoder, Interrupted, Recorder, contents, save_blotches
+from building import (
+    CountingEncoder,
+    Interrupted,
+    Recorder,
+    colour_plugin,
+    contents,
+    here,
+    plugged_in,
+    save_blotches,
+)
 from corpora import regions
 from helpers import ColourEncoder, PixelColourEncoder, cosines
 
@@ -19,6 +28,7 @@ from data.scenes.build import SceneOptions, build_scenes
 from data.simat.build import Options, Sources, build_corpus
 from finetune import cache as cache_module
 from finetune.cache import build_cache, captioned_images
+from finetune.pairs import open_features
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
 from simat.images import load_image
@@ -131,6 +141,27 @@ def test_progress_counts_images_and_captions(corpus: Corpus, tmp_path: Path) -> 
     build_cache(corpus, PixelColourEncoder(), Ears(), tmp_path / "out", progress=seen)
     assert seen.advanced == {"embed": IMAGES, "captions": (IMAGES - 1) * EACH}
     assert seen.notes == [f"{IMAGES} images, {IMAGES * EACH} captions"]
+
+
+def test_training_opens_what_was_cached(cache: Path) -> None:
+    features = open_features(cache)
+    assert (features.image_space, features.text_space) == (PixelColourEncoder().space, Ears().space)
+    assert features.images.shape == (IMAGES - 1, 49)
+    assert features.image_rows.tolist() == [row["image_row"] for row in texts(cache)]
+    assert set(features.splits) == {"train"}
+
+
+def test_command_caches_with_any_encoder(corpus: Corpus, tmp_path: Path, capsys: Any) -> None:
+    with plugged_in(colour_plugin(tmp_path / "site")):
+        flags = ("--encoder", "combined:image=colours,text=minilm", "--workers", "1", "--json")
+        ran = here(capsys, "finetune", "cache", corpus.folder, tmp_path / "out", *flags)
+        assert ran.json == {
+            "cache": str(tmp_path / "out"), "images": IMAGES - 1, "captions": (IMAGES - 1) * EACH, "rejected": 1,
+        }  # fmt: skip
+        features = open_features(tmp_path / "out")
+        assert (features.image_space.encoder, features.text_space.encoder) == ("colours", "minilm")
+        line = here(capsys, "finetune", "cache", corpus.folder, tmp_path / "no", "--encoder", "minilm").error
+        assert line.startswith("this encoder reads texts only; got 'minilm'")
 
 
 def test_another_encoder_or_folder_is_refused(corpus: Corpus, cache: Path, tmp_path: Path) -> None:
