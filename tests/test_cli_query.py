@@ -199,9 +199,8 @@ def test_a_full_output_is_one_line(place: Path) -> None:
 def test_encoders_lists_what_is_installed(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     document = here(capsys, "encoders", "--json").json
     entries = {entry["spec"]: entry for entry in document["encoders"]}
-    assert all(
-        set(entry) == {"spec", "dim", "megabytes", "licence", "state", "description"} for entry in entries.values()
-    )
+    fields = {"spec", "reads", "dim", "megabytes", "licence", "state", "description"}
+    assert all(set(entry) == fields for entry in entries.values())
     assert entries["offline"]["dim"] == 384
     assert entries["offline"]["state"] == "ready"
     assert entries["colours"]["description"] == "plugin colours_plugin:load"
