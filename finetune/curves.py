@@ -32,9 +32,10 @@ def plot_curve(path: Path, curve: Sequence[dict[str, Any]], title: str) -> None:
     left.plot([point["epoch"] for point in trained], [point["loss"] for point in trained], color="black")
     left.set(xlabel="epoch", ylabel="loss")
     for way, name in WAYS.items():
-        for k in [point[way] for point in curve if way in point][:1] and curve[0][way]:
+        for number, k in enumerate(curve[0].get(way, {})):
             values = [100 * point[way][k] for point in curve]
-            right.plot([point["epoch"] for point in curve], values, label=f"{name} R@{k}", ls=_stroke(way))
+            stroke = {"color": f"C{number}", "linestyle": "-" if way == "text_to_image" else "--"}
+            right.plot([point["epoch"] for point in curve], values, label=f"{name} R@{k}", **stroke)
     right.set(xlabel="epoch", ylabel="recall, %")
     _save(figure, path, title)
 
@@ -44,8 +45,9 @@ def plot_sweep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure, (left, right) = _panels()
     for way, panel in zip(WAYS, (left, right), strict=True):
         for k in (1, 5, 10):
-            values = [100 * row[f"{way}_r{k}"] for row in rows]
-            panel.plot([row["tau"] for row in rows], values, "o-", label=f"{WAYS[way]} R@{k}")
+            points = [(row["tau"], 100 * row[name]) for row in rows if (name := f"{way}_r{k}") in row]
+            if points:
+                panel.plot(*zip(*points, strict=True), "o-", label=f"{WAYS[way]} R@{k}")
         panel.set(xlabel="τ", ylabel="recall, %", xscale="log")
     _save(figure, path, "recall by temperature")
 
@@ -56,10 +58,6 @@ def _panels() -> Any:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     return figure, figure.subplots(1, 2)
-
-
-def _stroke(way: str) -> str:
-    return "-" if way == "text_to_image" else "--"
 
 
 def _save(figure: Any, path: Path, title: str) -> None:

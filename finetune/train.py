@@ -63,7 +63,7 @@ def train(
             progress.note(f"{folder} is trained already")
             return done
     check_place(folder, BESIDE)
-    run = _Training(features, config, _device(device), progress)
+    run = Training(features, config, device, progress)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         remove_leftovers(folder)
@@ -85,11 +85,12 @@ class Batch:
     texts: Float32[torch.Tensor, "b e"]
 
 
-class _Training:
-    """A training's module, optimiser and data."""
+class Training:
+    """A training's module, optimiser and data; arguments and errors as :func:`train`."""
 
-    def __init__(self, features: Features, config: TrainConfig, device: torch.device, progress: Progress) -> None:
-        self._features, self._config, self._device, self._progress = features, config, device, progress
+    def __init__(self, features: Features, config: TrainConfig, device: str, progress: Progress) -> None:
+        self._features, self._config, self._progress = features, config, progress
+        self._device = _device(device)
         self._train, self._measured, note = split_pairs(features, config.validation, config.seed)
         if config.batch > len(self._train):
             raise TrainError(
@@ -98,7 +99,7 @@ class _Training:
                 remedy=f"use --batch {len(self._train)} or less",
             )
         self._note = note
-        self.module = HeadPair(features.image_space.dim, features.text_space.dim, config).to(device)
+        self.module = HeadPair(features.image_space.dim, features.text_space.dim, config).to(self._device)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         decay = config.weight_decay if config.optimizer == "adamw" else 0.0
         self.optimizer = kind(self.module.parameters(), lr=config.lr, weight_decay=decay)
@@ -146,8 +147,8 @@ class _Training:
 
     def _epoch(self, epoch: int, clock: Clock) -> float:
         losses = []
-        for step, batch in enumerate(self._batches(epoch), epoch * self.steps):
-            losses.append(self._step(batch, step))
+        for step, batch in enumerate(self.batches(epoch), epoch * self.steps):
+            losses.append(self.step(batch, step))
             self._progress.advance(1)
             clock.tick()
         mean = float(np.mean([float(loss) for loss in losses]))
@@ -155,7 +156,12 @@ class _Training:
             raise TrainError(f"the loss of epoch {epoch + 1} is not finite", got=mean, remedy="lower --lr")
         return mean
 
-    def _step(self, batch: Batch, step: int) -> torch.Tensor:
+    def step(self, batch: Batch, step: int) -> torch.Tensor:
+        """Train on a batch; ``step`` counts from 0 through all epochs.
+
+        Returns:
+            The loss, a scalar before the step.
+        """
         config = self._config
         half = config.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
@@ -172,7 +178,8 @@ class _Training:
         done: torch.Tensor = loss.detach()
         return done
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch, counted from 0."""
         images, captions = self._train.draw(self._config.seed, epoch)
         for start in range(0, self.steps * self._config.batch, self._config.batch):
             rows = slice(start, start + self._config.batch)
