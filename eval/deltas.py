@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 from jaxtyping import Float32
@@ -13,7 +11,6 @@ from jaxtyping import Float32
 WordEdit = tuple[str, str]
 SentencePairs = Mapping[WordEdit, Sequence[tuple[str, str]]]
 Encode = Callable[[Sequence[str]], Float32[np.ndarray, "n d"]]
-PER_EDIT = 8  # captions of a corpus that a delta vector is averaged over
 
 
 def word_deltas(edits: Sequence[WordEdit], encode: Encode) -> Float32[np.ndarray, "e d"]:
@@ -28,7 +25,7 @@ def word_deltas(edits: Sequence[WordEdit], encode: Encode) -> Float32[np.ndarray
 def sentence_deltas(edits: Sequence[WordEdit], pairs: SentencePairs, encode: Encode) -> Float32[np.ndarray, "e d"]:
     """The mean of E_txt(s2) − E_txt(s1) over an edit's pairs of sentences (thesis 3.4.4).
 
-    An edit without a pair gets its words' delta vector; see :func:`without_pairs`.
+    An edit without a pair gets its words' delta vector; the edits of a SIMAT corpus all have one.
     """
     deltas = word_deltas(edits, encode)
     sentences = sorted({sentence for edit in edits for pair in pairs.get(edit, ()) for sentence in pair})
@@ -41,11 +38,6 @@ def sentence_deltas(edits: Sequence[WordEdit], pairs: SentencePairs, encode: Enc
             first, second = ([number[pair[side]] for pair in found] for side in (0, 1))
             deltas[row] = (vectors[second] - vectors[first]).mean(0)
     return deltas
-
-
-def without_pairs(edits: Sequence[WordEdit], pairs: SentencePairs) -> list[WordEdit]:
-    """The edits that no pair of sentences shows."""
-    return sorted({edit for edit in edits if not pairs.get(edit)})
 
 
 def caption_pairs(triplets: Sequence[tuple[str, str, str]], captions: Sequence[str]) -> SentencePairs:
@@ -63,37 +55,6 @@ def caption_pairs(triplets: Sequence[tuple[str, str, str]], captions: Sequence[s
                     first, second = (_triplet(slot, others, word) for word in (source, target))
                     pairs[source, target].append((captions[number[first]], captions[number[second]]))
     return dict(pairs)
-
-
-def replaced_pairs(
-    edits: Sequence[WordEdit], captions: Sequence[str], rng: np.random.Generator, per_edit: int = PER_EDIT
-) -> SentencePairs:
-    """For each edit up to ``per_edit`` captions that have its first word, each with itself after the replacement.
-
-    The captions may be any corpus's: what the thesis leaves for future work at the end of section 3.4.4.
-
-    Args:
-        edits: what to show.
-        captions: of any corpus.
-        rng: draws the captions of each word.
-        per_edit: how many captions.
-    """
-    shuffled = [captions[i] for i in rng.permutation(len(captions))]
-    found: dict[str, list[str]] = {}
-    for word in sorted({source for source, _ in edits}):
-        pattern = _word(word)
-        matching = (caption for caption in shuffled if word in caption and pattern.search(caption))
-        found[word] = list(islice(matching, per_edit))
-    return {edit: [(text, _replaced(edit, text)) for text in found[edit[0]]] for edit in sorted(set(edits))}
-
-
-def _replaced(edit: WordEdit, text: str) -> str:
-    parts = _word(edit[0]).split(text)
-    return edit[1].join(parts)
-
-
-def _word(word: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)")
 
 
 def _triplet(slot: int, others: tuple[str, ...], word: str) -> tuple[str, str, str]:

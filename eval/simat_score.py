@@ -17,7 +17,7 @@ from simat.errors import QueryError
 
 DOMAINS = ("dev", "test", "all")
 FIELDS = ("subj", "rel", "obj")
-BLOCK = 1024  # queries scored at once
+BLOCK, SMALL_BLOCK = 1024, 512  # queries scored at once
 TIE = 1e-6  # scores this close cannot be told apart in float32: one of their images is drawn
 SUCCESS = 0.5  # of the oracle's probability (thesis, section 3.2.4)
 
@@ -200,12 +200,14 @@ def nearest_along(
     along = steps.vectors @ images.T
     found = np.empty((len(scales), len(sources), k), np.int64)
     order = np.argsort(sources, kind="stable")
-    for start in range(0, len(order), BLOCK):
-        block = order[start : start + BLOCK]
+    for start in range(0, len(order), SMALL_BLOCK):
+        block = order[start : start + SMALL_BLOCK]
         own, of = np.unique(sources[block], return_inverse=True)
         base, step = (images[own] @ images.T)[of], along[steps.which[block]]
         for number, scale in enumerate(scales):
-            found[number, block] = _best(base + np.float32(scale) * step, sources[block], k, rng)
+            scores = step * np.float32(scale)
+            scores += base
+            found[number, block] = _best(scores, sources[block], k, rng)
     return found
 
 
@@ -220,14 +222,24 @@ def _best(
     """The k best columns of each row without its own; ``scores`` is used up."""
     rows = np.arange(len(scores))
     scores[rows, own] = -np.inf
-    best = np.empty((len(scores), k), np.int64)
+    best = np.empty((len(scores), k + 1), np.int64)
+    values = np.empty((len(scores), k + 1), np.float32)
+    for place in range(k + 1):  # one more than asked for: it may tie with the last
+        best[:, place] = scores.argmax(1)
+        values[:, place] = scores[rows, best[:, place]]
+        scores[rows, best[:, place]] = -np.inf
+    scores[rows[:, None], best] = values
+    for row in np.flatnonzero((values[:, :-1] - values[:, 1:] < TIE).any(1)):
+        best[row, :k] = _drawn(scores[row], k, rng)
+    return best[:, :k]
+
+
+def _drawn(scores: Float32[np.ndarray, " r"], k: int, rng: np.random.Generator) -> Int64[np.ndarray, " k"]:
+    """The k best columns; among those that cannot be told apart one is drawn."""
+    best = np.empty(k, np.int64)
     for place in range(k):
-        near = scores >= scores.max(1, keepdims=True) - np.float32(TIE)
-        best[:, place] = near.argmax(1)
-        for row in np.flatnonzero(np.count_nonzero(near, axis=1) > 1):
-            best[row, place] = rng.choice(np.flatnonzero(near[row]))
-        if place + 1 < k:
-            scores[rows, best[:, place]] = -np.inf
+        best[place] = rng.choice(np.flatnonzero(scores >= scores.max() - TIE))
+        scores[best[place]] = -np.inf
     return best
 
 
