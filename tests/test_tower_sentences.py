@@ -110,13 +110,15 @@ def test_space_is_that_of_the_contents(folder: Path, tower: SentenceTower, tmp_p
     (copy / "README.md").write_text("says nothing about the vectors")
     assert load_tower(f"sentences:{copy}").space.fingerprint == tower.space.fingerprint
     (copy / "2_Dense" / "model.safetensors").unlink()
-    (copy / "2_Dense" / "pytorch_model.bin").write_bytes(b"other weights")
-    fingerprints = {tower.space.fingerprint, module.fingerprint(copy)}
+    fingerprints = {tower.space.fingerprint}
+    for weights in (b"other weights", b"and others"):
+        (copy / "2_Dense" / "pytorch_model.bin").write_bytes(weights)
+        fingerprints.add(module.fingerprint(copy))
     document = json.loads((copy / "modules.json").read_text())
     (copy / "modules.json").write_text(json.dumps(document[:-1]))
     fingerprints.add(module.fingerprint(copy))
     fingerprints.add(module.fingerprint(write_model(tmp_path / "other", seed=1)))
-    assert len(fingerprints) == 4
+    assert len(fingerprints) == 5
 
 
 def test_the_dimension_is_remembered_without_loading_the_weights(
