@@ -30,10 +30,10 @@ width $text_width, $context tokens.
 ## Training
 $steps steps × $batch freshly drawn scenes, seed $seed, $seconds s of computing on $device. Whole scenes and crops
 around subject and object in equal shares, drawn at 64 and at 128 pixels. Prompts: the captions of the scene, the
-caption of its triplet in a SIMAT corpus, and for one in four the bare word of a thing, relation, colour or place.
+caption of its triplet in a SIMAT corpus, and for three in ten bare words: of a thing, a relation, a colour or a place.
 Symmetric InfoNCE at temperature $temperature without false negatives, AdamW at $rate with warm-up and cosine,
 bfloat16, the moving average of the weights. Last loss $loss; the curve is in `$curve`.
-Made by `simat train-scenes dual --seed $seed --steps $steps`.
+Made by `simat train-scenes dual --seed $seed --steps $planned`, taken at step $steps.
 
 ## Figures
 On scenes of other seeds, drawn at 128 pixels: one scene for each of $gallery triplets, $held_out of which training
@@ -89,8 +89,9 @@ def _card(trained: Trained, options: DualOptions, facts: dict[str, Any]) -> str:
         dim=shape.dim, words=shape.model["text_cfg"]["vocab_size"] - 4, parameters=f"{trained.parameters:,}",
         size=f"{(trained.folder / WEIGHTS).stat().st_size / 1000:,.0f}", layers=shape.layers, width=shape.width,
         edge=shape.size, resize=shape.resize, text_layers=shape.text_layers, text_width=shape.text_width,
-        context=shape.context, steps=trained.step, batch=options.batch, seed=options.seed, seconds=facts["seconds"],
-        device=trained.device, temperature=options.temperature, rate=options.rate, loss=facts["loss"], curve=CURVE,
+        context=shape.context, planned=options.steps, steps=trained.step, batch=options.batch, seed=options.seed,
+        seconds=facts["seconds"], device=trained.device, temperature=options.temperature, rate=options.rate, loss=facts["loss"],
+        curve=CURVE,
         gallery=whole["gallery"], held_out=whole["held_out"], chance=f"{1 / whole['gallery']:.4f}",
         found="\n".join(_found(name, facts[key]) for name, key in (("whole", "whole"), ("crops", "crops"))),
         deltas="\n".join(_delta(name, scale, facts[name]["delta"]) for name in ("whole", "crops") for scale in SCALES),

@@ -12,7 +12,7 @@ from data.scenes.scene import Scene
 from data.scenes.world import PHRASES
 from data.simat.captions import write_caption
 
-BARE = 0.25  # share of prompts that name only one or two facts
+BARE = 0.3  # share of prompts that name only one or two facts
 STRANGE = 0.03  # share of prompts with a word that no scene knows
 PREFIXES = ("a photo of ", "a picture of ", "a drawing of ", "an image of ")
 STRANGER = "zzz"
@@ -46,28 +46,28 @@ def sentences(scene: Scene) -> list[Prompt]:
     return [Prompt(text, _claimed(text, scene)) for text in (*captions(scene), write_caption(scene.triplet))]
 
 
-def words(scene: Scene) -> list[Prompt]:
-    """Prompts of one or two facts: bare words of every kind, with and without an article."""
+def words(scene: Scene) -> tuple[list[Prompt], list[Prompt], list[Prompt]]:
+    """Prompts of one or two facts, mostly bare words: of things, of the relation, of colours and place."""
     subject, relation, thing = scene.triplet
-    place = f"place {scene.place}"
-    found = [
-        Prompt(relation, frozenset({f"relation {relation}"})),
-        Prompt(f"{relation} {described(thing, '')}", frozenset({f"relation {relation}", f"object {thing}"})),
-        Prompt(scene.place, frozenset({place})),
-        Prompt(PHRASES[scene.place], frozenset({place})),
-        Prompt(f"{described(subject, '')} {PHRASES[scene.place]}", frozenset({f"thing {subject}", place})),
+    riding, place = frozenset({f"relation {relation}"}), frozenset({f"place {scene.place}"})
+    relations = [Prompt(relation, riding), Prompt(f"{relation} {described(thing, '')}", riding | {f"object {thing}"})]
+    looks = [
+        Prompt(scene.place, place),
+        Prompt(PHRASES[scene.place], place),
+        Prompt(f"{described(subject, '')} {PHRASES[scene.place]}", place | {f"thing {subject}"}),
     ]
+    things = []
     for name, colour in zip((subject, thing), scene.colours, strict=True):
-        found += [Prompt(text, frozenset({f"thing {name}"})) for text in (name, described(name, ""))]
+        things += [Prompt(text, frozenset({f"thing {name}"})) for text in (name, described(name, ""))]
         if colour:
-            found.append(Prompt(colour, frozenset({f"colour {colour}"})))
-            found.append(Prompt(described(name, colour), frozenset({f"{colour} {name}"})))
-    return found
+            looks.append(Prompt(colour, frozenset({f"colour {colour}"})))
+            looks.append(Prompt(described(name, colour), frozenset({f"{colour} {name}"})))
+    return things, relations, looks
 
 
 def draw_prompt(scene: Scene, generator: np.random.Generator) -> Prompt:
     """One prompt: mostly a sentence, sometimes bare words; now and then with a prefix or a strange word in it."""
-    choices = words(scene) if generator.random() < BARE else sentences(scene)
+    choices = words(scene)[int(generator.integers(3))] if generator.random() < BARE else sentences(scene)
     chosen = choices[int(generator.integers(len(choices)))]
     text = chosen.text
     if text.startswith(("a ", "an ")) and generator.random() < 0.1:

