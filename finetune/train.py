@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float16, Float32, Int64
-from torch.nn.functional import normalize
 
 from finetune import checkpoint
 from finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from finetune.config import TrainConfig, TrainError
 from finetune.curves import NAME as CURVES
-from finetune.losses import info_nce
+from finetune.losses import Workspace, info_nce_gradients
 from finetune.modules import HeadPair, heads_of
 from finetune.pairs import Features, split_pairs
 from finetune.report import Clock, best_epoch, described
@@ -102,7 +101,8 @@ class Training:
         self.module = HeadPair(features.image_space.dim, features.text_space.dim, config).to(self._device)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         decay = config.weight_decay if config.optimizer == "adamw" else 0.0
-        self.optimizer = kind(self.module.parameters(), lr=config.lr, weight_decay=decay)
+        self.optimizer = kind(self.module.parameters(), lr=config.lr, weight_decay=decay, fused=True)
+        self._workspace = Workspace()
 
     @property
     def steps(self) -> int:
@@ -166,17 +166,17 @@ class Training:
         half = config.precision == "bf16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             mapped = self.module.image(batch.images), self.module.text(batch.texts)
-        image, text = (normalize(rows.float(), dim=1) for rows in mapped)
-        loss = info_nce(image, text, config.tau, half)
+        with torch.no_grad():
+            image, text = (rows.float() for rows in mapped)
+            loss, *gradients = info_nce_gradients(image, text, config.tau, half, self._workspace)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(mapped, [g.to(m.dtype) for g, m in zip(gradients, mapped, strict=True)])
         if config.clip:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = config.rate(step, config.epochs * self.steps)
         self.optimizer.step()
-        done: torch.Tensor = loss.detach()
-        return done
+        return loss
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 0."""
@@ -189,7 +189,8 @@ class Training:
 
     def _rows(self, stored: Float16[np.ndarray, "n d"], rows: Int64[np.ndarray, " b"]) -> Float32[torch.Tensor, "b d"]:
         # Unit rows were rounded to float16: their length is one only after normalising again.
-        return normalize(torch.from_numpy(stored[rows]).to(self._device).float(), dim=1)
+        chosen = torch.from_numpy(stored[rows]).to(self._device).float()
+        return chosen.div_(torch.linalg.vector_norm(chosen, dim=1, keepdim=True))
 
     def _recall(self) -> dict[str, Any]:
         if self._measured is None:

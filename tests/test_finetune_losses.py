@@ -9,16 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune.losses import info_nce
+from finetune.losses import Workspace, info_nce
 
 
 def rows(seed: int, n: int, d: int = 8) -> torch.Tensor:
-    noise = torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.normalize(noise, dim=1).requires_grad_()
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)).requires_grad_()
 
 
 def slow(image: torch.Tensor, text: torch.Tensor, tau: float) -> torch.Tensor:
-    logits, own = image.double() @ text.double().T / tau, torch.arange(len(image))
+    image, text = (torch.nn.functional.normalize(rows.double(), dim=1) for rows in (image, text))
+    logits, own = image @ text.T / tau, torch.arange(len(image))
     return (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
 
 
@@ -33,7 +33,7 @@ def gradients(loss: torch.Tensor, *leaves: torch.Tensor) -> list[torch.Tensor]:
 )  # fmt: skip
 def test_loss_and_gradient_are_those_of_cross_entropy(seed: int, n: int, tau: float, memory: int) -> None:
     image, text = rows(seed, n), rows(seed + 1, n)
-    ours, theirs = info_nce(image, text, tau, memory=memory), slow(image, text, tau)
+    ours, theirs = info_nce(image, text, tau, workspace=Workspace(memory)), slow(image, text, tau)
     assert ours.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-5)
     for mine, exact in zip(gradients(ours, image, text), gradients(theirs, image, text), strict=True):
         torch.testing.assert_close(mine, exact, rtol=1e-3, atol=1e-5 / tau)
@@ -44,7 +44,7 @@ def test_many_slices_and_blocks_give_what_one_gives(monkeypatch: pytest.MonkeyPa
     whole = [(loss := info_nce(image, text, tau)), *gradients(loss, image, text)] if (tau := 0.1) else []
     monkeypatch.setattr("finetune.losses.SLICE_BYTES", {"cpu": 3 * 70 * 4})
     for memory in (10 * 70 * 4, 2**31):
-        loss = info_nce(image, text, tau, memory=memory)
+        loss = info_nce(image, text, tau, workspace=Workspace(memory))
         for ours, expected in zip([loss, *gradients(loss, image, text)], whole, strict=True):
             torch.testing.assert_close(ours, expected)
 
@@ -80,3 +80,22 @@ def test_half_precision_is_close(tau: float, close: float) -> None:
     for a, b in zip(gradients(whole, image, text), gradients(half, image, text), strict=True):
         assert torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
         assert b.norm() == pytest.approx(a.norm().item(), rel=0.01)
+
+
+def test_workspace_of_another_batch_changes_nothing() -> None:
+    space = Workspace(10_000)
+    for seed, n, tau, half in ((0, 60, 0.1, False), (1, 9, 0.1, False), (2, 60, 0.01, False), (3, 70, 0.1, True)):
+        image, text = rows(seed, n), rows(seed + 1, n)
+        loss, fresh = info_nce(image, text, tau, half, space), info_nce(image, text, tau, half, Workspace(10_000))
+        for ours, expected in zip(
+            [loss, *gradients(loss, image, text)], [fresh, *gradients(fresh, image, text)], strict=True
+        ):
+            assert (ours == expected).all()
+
+
+def test_row_without_direction_gets_no_gradient_that_is_not_a_number() -> None:
+    image, text = rows(0, 5).detach(), rows(1, 5)
+    image[2] = 0
+    loss = info_nce(image.requires_grad_(), text, 0.1)
+    assert loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in gradients(loss, image, text))
