@@ -172,7 +172,7 @@ def nearest_others(
     found = np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), BLOCK):
         block = slice(start, start + BLOCK)
-        found[block] = _best(queries[block] @ images.T, sources[block], k, rng)
+        found[block] = best_others(queries[block] @ images.T, sources[block], k, rng)
     return found
 
 
@@ -207,7 +207,7 @@ def nearest_along(
         for number, scale in enumerate(scales):
             scores = step * np.float32(scale)
             scores += base
-            found[number, block] = _best(scores, sources[block], k, rng)
+            found[number, block] = best_others(scores, sources[block], k, rng)
     return found
 
 
@@ -216,7 +216,7 @@ def _check_k(k: int, images: int) -> None:
         raise QueryError(f"k must be in [1, {images - 1}]", got=k)
 
 
-def _best(
+def best_others(
     scores: Float32[np.ndarray, "b r"], own: Int64[np.ndarray, " b"], k: int, rng: np.random.Generator
 ) -> Int64[np.ndarray, "b k"]:
     """The k best columns of each row without its own; ``scores`` is used up."""

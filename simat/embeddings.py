@@ -181,7 +181,21 @@ class PartReader:
 
     def vectors(self, ids: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
         """Stored vectors of the images ``ids`` (at least one), in that order."""
-        return np.stack([np.asarray(self._cell(int(i), ["embedding"])["embedding"], np.float32) for i in ids])
+        for i in ids[(ids < 0) | (ids >= len(self))]:
+            self._place(int(i))  # raises
+        parts = np.searchsorted(self._ends, ids, side="right")
+        rows = ids - (self._ends - np.array(self._counts))[parts]
+        found: list[Float16[np.ndarray, "m d"]] = []
+        order = np.lexsort((rows, parts))
+        cuts = np.flatnonzero(np.diff(parts[order]) | np.diff(rows[order] // ROW_GROUP)) + 1
+        for places in np.split(order, cuts):  # every row group is read once
+            path, group = self._paths[parts[places[0]]], int(rows[places[0]]) // ROW_GROUP
+            with self._lock:
+                block = embedding_column(self._open(path).read_row_group(group, ["embedding"]))
+            found.append(block[rows[places] % ROW_GROUP])
+        vectors = np.concatenate(found).astype(np.float32)
+        vectors[order] = vectors.copy()
+        return vectors
 
     def blocks(self, start: int, stop: int) -> Iterator[Float16[np.ndarray, "n d"]]:
         """The vectors of ids [start, stop), in blocks of at most one row group."""
@@ -195,14 +209,26 @@ class PartReader:
                         block = embedding_column(self._open(path).read_row_group(group, ["embedding"]))
                     yield block[max(start - low, 0) : min(stop, high) - low]
 
-    def _cell(self, id: int, columns: list[str]) -> dict[str, Any]:
+    def captions(self) -> Iterator[str | None]:
+        """The captions of all images, in the order of their ids."""
+        for path in self._paths:
+            with self._lock:
+                column = self._open(path).read(["caption"])["caption"]
+            yield from column.to_pylist()
+
+    def _place(self, id: int) -> tuple[int, int, int]:
+        """Part, row group and row in it of an image."""
         if not 0 <= id < len(self):
             raise QueryError("no image with this id", got=id, remedy=f"ids run from 0 to {len(self) - 1}")
         part = int(np.searchsorted(self._ends, id, side="right"))
         row = id - (int(self._ends[part]) - self._counts[part])
+        return part, row // ROW_GROUP, row % ROW_GROUP
+
+    def _cell(self, id: int, columns: list[str]) -> dict[str, Any]:
+        part, group, row = self._place(id)
         with self._lock:
-            table = self._open(self._paths[part]).read_row_group(row // ROW_GROUP, columns)
-        cells: dict[str, Any] = table.slice(row % ROW_GROUP, 1).to_pylist()[0]
+            table = self._open(self._paths[part]).read_row_group(group, columns)
+        cells: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
         return cells
 
 

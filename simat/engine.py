@@ -12,6 +12,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from simat import plugins
+from simat.composers import Background
+from simat.composers.background import sample_ids
+from simat.composers.sentences import Texts, read_texts
 from simat.edits import Edit
 from simat.embeddings import EmbeddingSet
 from simat.encoders import load_image_encoder
@@ -31,6 +34,7 @@ def open_engine(
     encoder: ImageEncoder | str | None = None,
     root: str | Path | None = None,
     options: RuntimeOptions | None = None,
+    texts: Texts | None = None,
 ) -> Engine:
     """Open an index; ``simat.open`` is this function.
 
@@ -39,12 +43,15 @@ def open_engine(
         encoder: an encoder or its spec, if not the one the index names.
         root: where the images are now, if they moved since the build.
         options: precision, device and threads.
+        texts: captions and sentences with a slot ``{}`` for the composers that need some, or a file of them.
 
     Raises:
+        QueryError: the texts cannot be read.
         StorageError: no index, half built, damaged, or of a newer format.
         SpaceMismatchError: ``encoder`` does not make the vectors that the index holds.
     """
-    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions())
+    known = None if texts is None else read_texts(texts)
+    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions(), known)
 
 
 class Engine:
@@ -58,10 +65,15 @@ class Engine:
     """
 
     def __init__(
-        self, folder: Path, encoder: ImageEncoder | str | None, root: Path | None, options: RuntimeOptions
+        self,
+        folder: Path,
+        encoder: ImageEncoder | str | None,
+        root: Path | None,
+        options: RuntimeOptions,
+        texts: tuple[str, ...] | None = None,
     ) -> None:
         require_faiss()
-        self.folder, self._options = folder, options
+        self.folder, self._options, self._given = folder, options, texts
         self.manifest: IndexManifest = read_index_manifest(folder)
         self.embeddings = EmbeddingSet(folder / self.manifest.embeddings, root)
         self.manifest.space.require(self.embeddings.manifest.space)
@@ -89,6 +101,18 @@ class Engine:
         """
         return self._checked(load_image_encoder(moved_heads(self.space.encoder, self.folder / HEADS), self._options))
 
+    @cached_property
+    def background(self) -> Background:
+        """What composers may know beside the query: texts, captions and statistics of the index."""
+        ids = sample_ids(len(self))
+        return Background(
+            self.encode_texts,
+            sample=lambda: unit_rows(self.embeddings.vectors(ids), "stored vector"),
+            captions=lambda: [caption for caption in self.embeddings.captions() if caption],
+            texts=self._given,
+            key=f"{self.space.fingerprint} {self.space.heads} {self.space.dim}",
+        )
+
     def search(
         self,
         text: str | None = None,
@@ -96,16 +120,32 @@ class Engine:
         image: ImageInput | None = None,
         k: int | None = None,
         include_self: bool = False,
+        composer: str | None = None,
+        scale: float = 1.0,
     ) -> Answer:
-        """Images nearest to words, or to an image.
+        """Images nearest to words, or to an image, or to both.
+
+        Args:
+            text: words to search for.
+            image: a path, a PIL image, an RGB array, or an id in the index.
+            k: how many answers (None: ten, or all where there are fewer).
+            include_self: let the query image be among its own answers.
+            composer: how words and an image are brought together: ``weighted``, ``slerp``, ``product`` or ``basic``.
+            scale: how much the words weigh then; 0 is the image alone.
 
         Raises:
-            QueryError: neither or both are given, or k is out of range.
+            QueryError: neither is given, or both without a composer, or k is out of range.
         """
-        if (text is None) == (image is None):
-            raise QueryError("search for words or for an image", got="both" if text else "neither")
-        composer = "text" if image is None else "image"
-        return self.answer(Query(image=image, text=text, k=k, composer=composer, include_self=include_self))
+        if (text is None and image is None) or (text is not None and image is not None and composer is None):
+            raise QueryError(
+                "search for words or for an image",
+                got="both" if text else "neither",
+                remedy="to search for both, name a composer: weighted, slerp, product or basic" if text else None,
+            )
+        composer = composer or ("text" if image is None else "image")
+        return self.answer(
+            Query(image=image, text=text, scale=scale, k=k, composer=composer, include_self=include_self)
+        )
 
     def edit(
         self,
@@ -122,9 +162,9 @@ class Engine:
         Args:
             image: a path, a PIL image, an RGB array, or an id in the index.
             edits: edits or their text; see :func:`simat.edits.parse_edits`.
-            scale: λ of eq. 3.2.
+            scale: λ of eq. 3.2; what it means to the other composers is said there.
             k: how many answers (None: ten, or all where there are fewer).
-            composer: a name in :data:`simat.compose.COMPOSERS`.
+            composer: a name in :data:`simat.composers.COMPOSERS`.
             include_self: let the query image be among its own answers.
         """
         return self.answer(

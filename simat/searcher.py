@@ -75,6 +75,11 @@ class Searcher:
             self._threads, "simat-search", initializer=faiss.omp_set_num_threads, initargs=(1,)
         )
 
+    @property
+    def exact(self) -> bool:
+        """Whether every shard is searched exhaustively, so that the answers are the nearest vectors for certain."""
+        return all(block.vectors is not None or len(block) == 0 for block in self._blocks)
+
     def search(self, queries: Float32[np.ndarray, "q d"], k: int) -> Hits:
         """The k largest inner products per query, best first, ties by smaller id.
 

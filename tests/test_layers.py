@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval"},
     {"encoders", "embeddings", "heads", "manifest"},
-    {"compose", "searcher", "backends"},
+    {"compose", "composers", "searcher", "backends"},
     {"engine"},
     {"cli", "sheet"},
 )

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
+from simat.composers import Background
 from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError
 from simat.searcher import Searcher
@@ -33,6 +34,11 @@ class Resources(Protocol):
     @property
     def searcher(self) -> Searcher:
         """The shards."""
+        ...
+
+    @property
+    def background(self) -> Background:
+        """What composers may know beside the query."""
         ...
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:

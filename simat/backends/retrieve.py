@@ -1,4 +1,4 @@
-"""Answer by finding: compose a vector, search the shards, leave out the query image itself."""
+"""Answer by finding: compose a query, rank the images, leave out the query image itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from simat.backends import Resources, check_accepts
-from simat.compose import Parts, Vector, compose
+from simat.backends.ranking import best
+from simat.compose import Fusion, Parts, Vector, compose
 from simat.embeddings import ImageRow
 from simat.errors import ImageError, QueryError
 from simat.images import decode, load_image, read_bytes
@@ -46,7 +47,7 @@ class Retrieve:
         self._resources = resources
 
     def answer(self, query: Query, on_step: OnStep | None = None, cancel: Cancel | None = None) -> Answer:
-        """The k images nearest to the composed vector, best first.
+        """The k images nearest to what the composer makes of the query, best first.
 
         Raises:
             QueryError: a query that cannot be composed, or k out of range.
@@ -57,9 +58,10 @@ class Retrieve:
         k = self._count(query.k)
         started = time.perf_counter()
         source = self._query_image(query) if query.image is not None else None
-        vector = compose(Parts(query, lambda: _vector(source), self._resources.encode_texts))
+        parts = Parts(query, lambda: _vector(source), self._resources.encode_texts, self._resources.background)
+        composition = compose(parts)
         composed = time.perf_counter()
-        results = tuple(self._nearest(vector, k, None if query.include_self else source))
+        results = tuple(self._nearest(composition, k, None if query.include_self else source))
         if on_step:
             on_step(Step("search", 1, 1))
         timings = {"compose": composed - started, "search": time.perf_counter() - composed}
@@ -73,10 +75,10 @@ class Retrieve:
             raise QueryError(f"k is more than the {images} images of the index", got=k, remedy="ask for fewer")
         return k
 
-    def _nearest(self, vector: Vector, k: int, source: QueryImage | None) -> Iterator[Result]:
+    def _nearest(self, composition: Vector | Fusion, k: int, source: QueryImage | None) -> Iterator[Result]:
         embeddings, wanted, seen, given = self._resources.embeddings, k + (source is not None), 0, 0
         while given < k:
-            hits = self._resources.searcher.search(vector[None], min(wanted, len(embeddings)))
+            hits = best(self._resources.searcher, embeddings, composition, min(wanted, len(embeddings)))
             fresh = [(int(i), float(s)) for i, s in zip(hits.ids[0], hits.scores[0], strict=True) if i >= 0][seen:]
             rows = embeddings.rows(np.array([i for i, _ in fresh], np.int64))
             for (id, score), row in zip(fresh, rows, strict=True):

@@ -22,12 +22,12 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")]
 SelfOption = Annotated[bool, typer.Option("--include-self", help="Let the query image be among the answers.")]
 
 
-def open_engine(index: Path, root: Path | None, encoder: str | None, device: str) -> Engine:
+def open_engine(index: Path, root: Path | None, encoder: str | None, device: str, texts: Path | None = None) -> Engine:
     """Open an index for one query."""
     from simat.encoders.runtime import RuntimeOptions
     from simat.engine import open_engine as open_index
 
-    return open_index(index, encoder, root, RuntimeOptions(device=device))  # type: ignore[arg-type]
+    return open_index(index, encoder, root, RuntimeOptions(device=device), texts)  # type: ignore[arg-type]
 
 
 def image_argument(text: str) -> str | int:

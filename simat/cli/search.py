@@ -1,4 +1,4 @@
-"""``simat search``: images nearest to words, or to an image."""
+"""``simat search``: images nearest to words, to an image, or to both."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import typer
 from simat.cli import answers
 from simat.cli.answers import CountOption, DeviceOption, IndexArgument, JsonOption, RootOption, SelfOption, SheetOption
 
+COMPOSER_HELP = "How words and an image are searched for together: weighted, slerp, product or basic."
+
 
 def search(
     index: IndexArgument,
     text: Annotated[str | None, typer.Argument(help="Words to search for.")] = None,
     image: Annotated[str | None, typer.Option(help="An image file, or an id of the index.")] = None,
     k: CountOption = None,
+    composer: Annotated[str | None, typer.Option(help=COMPOSER_HELP)] = None,
+    scale: Annotated[float, typer.Option(help="How much the words weigh then; 0: the image alone.")] = 1.0,
     sheet: SheetOption = None,
     json: JsonOption = False,
     root: RootOption = None,
@@ -22,10 +26,12 @@ def search(
     device: DeviceOption = "auto",
     include_self: SelfOption = False,
 ) -> None:
-    """Find the images nearest to words, or to an image."""
+    """Find the images nearest to words, to an image, or to both."""
     engine = answers.open_engine(index, root, encoder, device)
     source = None if image is None else answers.image_argument(image)
-    answer = engine.search(text, image=source, k=k, include_self=include_self)
+    answer = engine.search(text, image=source, k=k, include_self=include_self, composer=composer, scale=scale)
     title: str = text if text is not None else f"like {image}"
     question: dict[str, Any] = {"text": text, "image": image}
+    if composer is not None:
+        question.update(composer=composer, scale=scale)
     answers.show(engine, answer, question, title, json, sheet, source)

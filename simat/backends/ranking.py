@@ -1,0 +1,59 @@
+"""The best images of an index for what a composer asks: one vector, or two similarities fused."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from simat.composers import Fusion, Vector
+from simat.embeddings import EmbeddingSet
+from simat.searcher import Searcher
+from simat.types import Hits
+from simat.vectors import merge_hits
+
+SCANNED = 20_000  # images: up to here a fusion looks at all of them
+CANDIDATES = 1024  # the first length of the two lists
+LONGER = 8  # times, where they did not suffice
+SLACK = 1e-5  # what single precision may have cost the bound
+
+
+def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Vector | Fusion, k: int) -> Hits:
+    """The k best images, ties by smaller id.
+
+    Returns:
+        Hits of one query; fewer than k, padded, where an approximate index finds no more.
+    """
+    if not isinstance(composition, Fusion):
+        return searcher.search(composition[None], k)
+    if len(embeddings) <= SCANNED:
+        return _all(embeddings, composition, k)
+    return _threshold(searcher, embeddings, composition, k)
+
+
+def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
+    """The threshold algorithm (Fagin, Lotem and Naor 2003) over the two lists of nearest images.
+
+    What is on neither list is worse than the last of each: where the k-th best of the union beats all that such an
+    image could score, it is the answer of the whole index; else the lists grow. Where the index is approximate, so
+    are its lists, and one round is all they are worth; the scores are exact either way.
+    """
+    depth = max(CANDIDATES, 2 * k)
+    while depth < len(embeddings) // 4:
+        lists = searcher.search(np.stack([fusion.image.vector, fusion.text.vector]), depth)
+        found = np.unique(lists.ids[lists.ids >= 0])
+        hits = _ranked(found, fusion.score(embeddings.vectors(found)), k)
+        last_image, last_text = (float(score) for score in lists.scores[:, -1])
+        if not searcher.exact or hits.scores[0, -1] > fusion.limit(last_image, last_text) + SLACK:
+            return hits
+        depth *= LONGER
+    return _all(embeddings, fusion, k)
+
+
+def _all(embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
+    blocks = embeddings.blocks(0, len(embeddings))
+    scores = np.concatenate([fusion.score(block.astype(np.float32)) for block in blocks])
+    return _ranked(np.arange(len(scores), dtype=np.int64), scores, k)
+
+
+def _ranked(ids: Int64[np.ndarray, " n"], scores: Float32[np.ndarray, " n"], k: int) -> Hits:
+    return merge_hits(ids[None], scores[None], k)
