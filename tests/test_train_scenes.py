@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ from finetune.scenes.vocabulary import END, PAD, UNKNOWN, build_tokenizer, vocab
 SHAPE = Shape(dim=32, width=8, layers=(1, 1, 1, 1), text_width=32, text_layers=1)
 DRAWN = StreamOptions(seed=3, batch=8, transform=SHAPE.transform, context=SHAPE.context)
 numbers = st.integers(0, 5000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small steps on a busy machine wait for each other's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
