@@ -27,22 +27,6 @@ def text_to_image(
     return nearest_others(images, captions[task.goals], task.sources, k, rng)
 
 
-def image_to_text_to_image(
-    images: Float32[np.ndarray, "r d"],
-    captions: Float32[np.ndarray, "c d"],
-    steps: Steps,
-    task: Task,
-    scale: float = 1.0,
-    k: int = 1,
-    rng: np.random.Generator | None = None,
-) -> Int64[np.ndarray, "q k"]:
-    """The delta vector added to the caption nearest to the query image instead of to the image (thesis 3.4.1)."""
-    own, of = np.unique(task.sources, return_inverse=True)
-    read = captions[nearest_rows(captions, images[own])][of]
-    queries = read + np.float32(scale) * steps.vectors[steps.which]
-    return nearest_others(images, queries, task.sources, k, rng)
-
-
 def text_delta_success(
     captions: Float32[np.ndarray, "c d"],
     shown: Int64[np.ndarray, " r"],
@@ -61,10 +45,12 @@ def text_delta_success(
         scale: λ.
         exclude: leave the query image's own caption out of the answers.
     """
-    starts = shown[task.sources]
-    queries = captions[starts] + np.float32(scale) * steps.vectors[steps.which]
+    # Many regions have the same caption: each question is asked once.
+    asked, of = np.unique(np.stack([shown[task.sources], steps.which]), axis=1, return_inverse=True)
+    starts, edits = asked
+    queries = captions[starts] + np.float32(scale) * steps.vectors[edits]
     found = nearest_rows(captions, queries, starts if exclude else None)
-    return np.asarray(found == task.goals)
+    return np.asarray(found[of.ravel()] == task.goals)
 
 
 def nearest_rows(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART, BATCH = 1024, 32  # images per part, and per call of the encoder
-TABLES = {"simat": ("regions", "image"), "captions": ("images", "file"), "scenes": ("scenes", "file")}
+TABLES = {"simat": ("regions", "image"), "captions": ("images", "file"), "scenes": ("scenes", "image")}
 
 
 def image_files(corpus: Corpus) -> list[str]:

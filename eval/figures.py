@@ -149,9 +149,12 @@ def arrows(
 ) -> Chart:
     """Words in a plane, with an arrow for every pair of a relation."""
     figure, plot = _blank(title, axes, (9.0, 6.6))
+    named = {word for found in pairs.values() for pair in found for word in pair}
     for word, (x, y) in points.items():
-        plot.scatter([x], [y], s=10, color="#999999", zorder=2)
-        plot.annotate(word, (x, y), (3, 3), textcoords="offset points", fontsize=7.5, color="#444444")
+        known = word in named
+        plot.scatter([x], [y], s=22 if known else 8, color="#333333" if known else "#bbbbbb", zorder=3 if known else 2)
+        style = {"fontsize": 10, "color": "#111111"} if known else {"fontsize": 6, "color": "#aaaaaa"}
+        plot.annotate(word, (x, y), (4, 4), textcoords="offset points", zorder=5 if known else 2, **style)
     for number, (relation, found) in enumerate(pairs.items()):
         colour = PALETTE[number % len(PALETTE)]
         for source, target in found:

@@ -165,11 +165,17 @@ def two_nn(rows: Float[np.ndarray, "n d"]) -> float:
     return float(x @ y / (x @ x))
 
 
-def plane(rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n 2"]:
-    """The rows on their first two principal axes, each axis turned so that its largest coordinate is positive."""
-    centred = unit(rows) - unit(rows).mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    points = centred @ axes.T
+def plane(rows: Float[np.ndarray, "n d"], fitted: int | None = None) -> Float[np.ndarray, "n 2"]:
+    """The unit rows on two principal axes, each turned so that its largest coordinate is positive.
+
+    Args:
+        rows: at least two different ones.
+        fitted: the axes are those of the first so many rows; None for all.
+    """
+    units = unit(rows)
+    mean = units[:fitted].mean(0)
+    axes = np.linalg.svd(units[:fitted] - mean, full_matrices=False)[2][:2]
+    points = (units - mean) @ axes.T
     signs = np.sign(points[np.abs(points).argmax(0), range(points.shape[1])])
     flat: Float[np.ndarray, "n 2"] = points * np.where(signs == 0, 1, signs)
     return flat

@@ -58,8 +58,9 @@ class Shape:
     def deltas(self, rows: Float[np.ndarray, "c d"], edit: WordEdit) -> Float[np.ndarray, "n d"]:
         """The delta vectors of an edit in all contexts whose rows are both there."""
         pairs = np.array(self.contexts[edit])
-        found: Float[np.ndarray, "n d"] = rows[pairs[:, 1]] - rows[pairs[:, 0]]
-        return found[np.isfinite(found).all(1)]
+        found = rows[pairs[:, 1]] - rows[pairs[:, 0]]
+        there: Float[np.ndarray, "n d"] = found[np.isfinite(found).all(1)]
+        return there
 
 
 def space_measures(setting: Setting) -> dict[str, float | None]:

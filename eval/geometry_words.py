@@ -81,12 +81,12 @@ def relation_table(spaces: Mapping[str, Words], relations: Relations) -> Table:
 
 
 def word_plane(name: str, words: Words, relations: Relations) -> Chart:
-    """The words of the relations, and some others, on their first two principal axes, with the relations' arrows."""
+    """The words on the first two principal axes of those of the relations, with the relations' arrows."""
     needed = {word for pairs in relations.values() for pair in pairs for word in pair}
     others = [word for word in words.names if word not in needed]
     shown = [*sorted(needed), *others[: max(0, MOST_WORDS - len(needed))]]
     number = {word: i for i, word in enumerate(words.names)}
-    points = geometry.plane(words.vectors[[number[word] for word in shown]])
+    points = geometry.plane(words.vectors[[number[word] for word in shown]], len(needed) or len(shown))
     axes = ("first principal axis", "second principal axis")
     placed = dict(zip(shown, points, strict=True))
     return arrows("geometry-plane", f"Words in {name}", placed, relations, axes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from eval.figures import Chart, Line, curves
 from eval.intervals import Estimate, difference, estimate
 from eval.methods import Method, Setting
 from eval.scales import NATURAL, SCALES, Curve, check_scales
@@ -100,6 +101,19 @@ def outcome_table(setting: Setting, outcomes: Sequence[Outcome], ks: Sequence[in
         f"95 % intervals by bootstrap over images; fields for n = {ks[0]}."
     )
     return Table("simat", f"SIMAT score in {setting.space.name}", columns, tuple(rows), note)
+
+
+def outcome_chart(setting: Setting, outcomes: Sequence[Outcome]) -> Chart:
+    """The dev scores over λ, a curve per method; those without λ as a level line."""
+    scales = sorted({scale for outcome in outcomes for scale in outcome.dev.scales})
+    lines = []
+    for outcome in outcomes:
+        scaled = outcome.method.scaled
+        places = outcome.dev.scales if scaled else (scales[0], scales[-1])
+        values = outcome.dev.values if scaled else outcome.dev.values * 2
+        lines.append(Line(outcome.method.title, places, [100 * value for value in values]))
+    title = f"SIMAT score over λ, dev: {setting.space.name}"
+    return curves("simat", title, lines, ("λ", "SIMAT score [%]"))
 
 
 def margin(setting: Setting, better: Outcome, plain: Outcome) -> Estimate:
