@@ -1,4 +1,4 @@
-"""``simat finetune cache | train | sweep``."""
+"""``simat finetune cache | train | sweep | resnet``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from simat.cli.console import console, print_json, progress
 
 if TYPE_CHECKING:
     from finetune.config import TrainConfig
+    from finetune.train import Training
     from simat.heads import Heads
 
 app = typer.Typer(
@@ -142,6 +143,33 @@ def sweep(
     _sweep(cache, out, taus, config, device, plot, json)
 
 
+@app.command()
+def resnet(
+    cache: CacheArgument,
+    heads: Annotated[Path, typer.Argument(help="New folder of the heads and their network.", show_default=False)],
+    tau: Annotated[float, typer.Option(help="Temperature τ, fixed.")] = 0.1,
+    epochs: EpochsOption = 30,
+    batch: BatchOption = 4096,
+    lr: LrOption = 1e-3,
+    dim: DimOption = 512,
+    hidden: HiddenOption = 2048,
+    validation: ValidationOption = "val",
+    patience: PatienceOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    plot: PlotOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Train the last block of a torchvision ResNet and four layers after it, from the images of a cache."""
+    from finetune.config import TrainConfig
+    from finetune.resnet import ResNetTraining
+
+    config = TrainConfig(
+        tau, epochs, batch, lr, "mlp", dim, hidden, validation=validation, patience=patience, seed=seed
+    )
+    _train(cache, heads, config, device, plot, json, ResNetTraining)
+
+
 def parse_taus(text: str) -> list[float]:
     """``0.01,0.1,1`` as numbers.
 
@@ -158,7 +186,15 @@ def parse_taus(text: str) -> list[float]:
         ) from error
 
 
-def _train(cache: Path, folder: Path, config: TrainConfig, device: str, plot: bool, json: bool) -> None:
+def _train(
+    cache: Path,
+    folder: Path,
+    config: TrainConfig,
+    device: str,
+    plot: bool,
+    json: bool,
+    recipe: type[Training] | None = None,
+) -> None:
     from finetune.curves import NAME, check_plots, plot_curve
     from finetune.pairs import open_features
     from finetune.train import train as run
@@ -166,7 +202,7 @@ def _train(cache: Path, folder: Path, config: TrainConfig, device: str, plot: bo
     if plot:
         check_plots()
     with progress() as bars:
-        trained = run(open_features(cache), folder, config, device, bars)
+        trained = run(open_features(cache), folder, config, device, bars, recipe)
     facts = trained_document(folder, trained)
     if plot:
         facts["plot"] = str(folder / NAME)

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from finetune.config import TrainConfig
-from finetune.pairs import Features
 from simat.heads import Head, Heads, Layer
+from simat.types import EmbeddingSpace
 
 NOISE = 0.01
 """Length of the random part of each row of a near-identity."""
@@ -54,11 +54,16 @@ def _fill(weight: torch.Tensor, square: bool, last: bool, draw: torch.Generator)
             nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=draw)
 
 
-def heads_of(module: HeadPair, features: Features, config: TrainConfig, details: dict[str, Any]) -> Heads:
+def heads_of(
+    module: HeadPair,
+    image_space: EmbeddingSpace,
+    text_space: EmbeddingSpace,
+    config: TrainConfig,
+    details: dict[str, Any],
+) -> Heads:
     """The heads with the module's present weights."""
     kind: Any = config.head
-    spaces = features.image_space, features.text_space
-    return Heads(_head(module.image), _head(module.text), kind, config.tau, *spaces, details)
+    return Heads(_head(module.image), _head(module.text), kind, config.tau, image_space, text_space, details)
 
 
 def _head(layers: nn.Sequential) -> Head:

@@ -25,13 +25,20 @@ from simat.files import locked, remove_leftovers
 from simat.heads import DOCUMENT, Heads, check_place, load_heads, save_heads
 from simat.progress import Progress, Silent
 from simat.retrieval import recall_both_ways
+from simat.types import EmbeddingSpace
 from simat.vectors import unit_rows
 
-BESIDE = (checkpoint.NAME, CURVES, ".lock")
+BACKBONE = "backbone.safetensors"
+BESIDE = (checkpoint.NAME, CURVES, BACKBONE, ".lock")
 
 
 def train(
-    features: Features, folder: Path, config: TrainConfig, device: str = "auto", progress: Progress | None = None
+    features: Features,
+    folder: Path,
+    config: TrainConfig,
+    device: str = "auto",
+    progress: Progress | None = None,
+    recipe: type[Training] | None = None,
 ) -> Heads:
     """Train heads into ``folder``, or go on where an interrupted training was.
 
@@ -45,6 +52,7 @@ def train(
         config: the settings.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: told of every step.
+        recipe: another training than that of heads alone.
 
     Returns:
         The heads, as saved; ``details`` holds the curve.
@@ -55,14 +63,15 @@ def train(
         StorageError: other heads, or something else, in ``folder``.
     """
     progress = progress or Silent()
-    identity = {"cache": features.fingerprint, **config.as_dict()}
+    recipe = recipe or Training
+    identity = {"recipe": recipe.name, "cache": features.fingerprint, **config.as_dict()}
     if (folder / DOCUMENT).exists():
         done = load_heads(folder)
         if done.details.get("identity") == identity:
             progress.note(f"{folder} is trained already")
             return done
     check_place(folder, BESIDE)
-    run = Training(features, config, device, progress)
+    run = recipe(features, config, device, progress)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         remove_leftovers(folder)
@@ -70,7 +79,7 @@ def train(
         if state.epoch:
             progress.note(f"going on after epoch {state.epoch}")
         run.run(state, lambda: save_checkpoint(folder, state, run.module, run.optimizer, identity))
-        heads = run.heads(state, identity)
+        heads = run.finish(folder, state, identity)
         save_heads(folder, heads, BESIDE)
         (folder / checkpoint.NAME).unlink(missing_ok=True)
     return heads
@@ -87,6 +96,8 @@ class Batch:
 class Training:
     """A training's module, optimiser and data; arguments and errors as :func:`train`."""
 
+    name = "heads"
+
     def __init__(self, features: Features, config: TrainConfig, device: str, progress: Progress) -> None:
         self._features, self._config, self._progress = features, config, progress
         self._device = _device(device)
@@ -98,10 +109,12 @@ class Training:
                 remedy=f"use --batch {len(self._train)} or less",
             )
         self._note = note
-        self.module = HeadPair(features.image_space.dim, features.text_space.dim, config).to(self._device)
+        self.module = self.make_module().to(self._device)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         decay = config.weight_decay if config.optimizer == "adamw" else 0.0
-        self.optimizer = kind(self.module.parameters(), lr=config.lr, weight_decay=decay, fused=True)
+        self.optimizer = kind(
+            [p for p in self.module.parameters() if p.requires_grad], lr=config.lr, weight_decay=decay, fused=True
+        )
         self._workspace = Workspace()
 
     @property
@@ -126,11 +139,32 @@ class Training:
             save()
             self._progress.note(described(state.curve[-1], self._config.epochs))
 
-    def heads(self, state: State, identity: dict[str, Any]) -> Heads:
+    def make_module(self) -> HeadPair:
+        """The module with its first weights."""
+        return HeadPair(self._features.image_space.dim, self._features.text_space.dim, self._config)
+
+    def finish(self, folder: Path, state: State, identity: dict[str, Any]) -> Heads:
         """The heads at the end of ``state``, or the best where the training keeps them."""
         if state.best:
             self.module.load_state_dict(state.best)
-        details = {
+        return heads_of(
+            self.module,
+            self.image_space(folder),
+            self._features.text_space,
+            self._config,
+            self._details(state, identity),
+        )
+
+    def image_space(self, folder: Path) -> EmbeddingSpace:
+        """The space that the image head follows; may write what makes it into ``folder``."""
+        return self._features.image_space
+
+    def image_features(self, rows: Int64[np.ndarray, " b"]) -> Float32[np.ndarray, "b d"]:
+        """Unit rows that the image head takes, as they are at present."""
+        return unit_rows(self._features.images[rows])
+
+    def _details(self, state: State, identity: dict[str, Any]) -> dict[str, Any]:
+        return {
             "identity": identity,
             "corpus": self._features.corpus,
             "pairs": {"images": len(self._train), "captions": len(self._train.captions)},
@@ -143,7 +177,6 @@ class Training:
                 "numpy": np.__version__,
             },
         }
-        return heads_of(self.module, self._features, self._config, details)
 
     def _epoch(self, epoch: int, clock: Clock) -> float:
         losses = []
@@ -163,14 +196,8 @@ class Training:
             The loss, a scalar before the step.
         """
         config = self._config
-        half = config.precision == "bf16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            mapped = self.module.image(batch.images), self.module.text(batch.texts)
-        with torch.no_grad():
-            image, text = (rows.float() for rows in mapped)
-            loss, *gradients = info_nce_gradients(image, text, config.tau, half, self._workspace)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(mapped, [g.to(m.dtype) for g, m in zip(gradients, mapped, strict=True)])
+        loss = self.learn(batch)
         if config.clip:
             torch.nn.utils.clip_grad_norm_(self.module.parameters(), config.clip)
         for group in self.optimizer.param_groups:
@@ -178,14 +205,31 @@ class Training:
         self.optimizer.step()
         return loss
 
+    def learn(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, and its gradient in the parameters."""
+        half = self._config.precision == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
+            mapped = self.module.image(batch.images), self.module.text(batch.texts)
+        loss, *gradients = self.contrast(*mapped)
+        torch.autograd.backward(mapped, [g.to(m.dtype) for g, m in zip(gradients, mapped, strict=True)])
+        return loss
+
+    def contrast(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The loss between vectors after the heads, and its gradients."""
+        half = self._config.precision == "bf16"
+        with torch.no_grad():
+            return info_nce_gradients(image.float(), text.float(), self._config.tau, half, self._workspace)
+
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, counted from 0."""
         images, captions = self._train.draw(self._config.seed, epoch)
         for start in range(0, self.steps * self._config.batch, self._config.batch):
             rows = slice(start, start + self._config.batch)
-            yield Batch(
-                self._rows(self._features.images, images[rows]), self._rows(self._features.texts, captions[rows])
-            )
+            yield self.batch(images[rows], captions[rows])
+
+    def batch(self, images: Int64[np.ndarray, " b"], captions: Int64[np.ndarray, " b"]) -> Batch:
+        """The features of some rows of both sides."""
+        return Batch(self._rows(self._features.images, images), self._rows(self._features.texts, captions))
 
     def _rows(self, stored: Float16[np.ndarray, "n d"], rows: Int64[np.ndarray, " b"]) -> Float32[torch.Tensor, "b d"]:
         # Unit rows were rounded to float16: their length is one only after normalising again.
@@ -195,8 +239,9 @@ class Training:
     def _recall(self) -> dict[str, Any]:
         if self._measured is None:
             return {}
-        heads = heads_of(self.module, self._features, self._config, {})
-        images = heads.project_images(unit_rows(self._features.images[self._measured.images]))
+        spaces = self._features.image_space, self._features.text_space
+        heads = heads_of(self.module, *spaces, self._config, {})
+        images = heads.project_images(self.image_features(self._measured.images))
         texts = heads.project_texts(unit_rows(self._features.texts[self._measured.captions]))
         return recall_both_ways(images, texts, self._measured.image_of_caption)
 

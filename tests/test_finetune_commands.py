@@ -59,7 +59,7 @@ def test_train_hands_every_option_to_the_training(
     folder = write_features(tmp_path / "cache", 200, splits=("all", "all", "all", "train"))
     here(capsys, "finetune", "train", folder, tmp_path / "heads", *options, "--json").json  # noqa: B018
     identity = load_heads(tmp_path / "heads").details["identity"]
-    assert identity == {"cache": open_features(folder).fingerprint, **given}
+    assert identity == {"recipe": "heads", "cache": open_features(folder).fingerprint, **given}
 
 
 def test_plot_is_a_picture_beside_the_heads(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +156,7 @@ def test_temperatures_are_read_and_named() -> None:
         (("sweep", "CACHE", "OUT", "--tau", "0.1,0.1", *QUICK), "a sweep needs temperatures, each once"),
         (("train", "CACHE", "OUT"), "the batch is larger than the training images; got a batch of 4096 for 80"),
         (("train", "NOWHERE", "OUT"), "no features here; got NOWHERE"),
+        (("resnet", "CACHE", "OUT"), "the recipe is for a ResNet of torchvision's; got features of noise"),
     ],
 )
 def test_bad_input_is_one_line(

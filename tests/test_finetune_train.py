@@ -324,4 +324,4 @@ def test_rate_rises_then_falls_to_nothing() -> None:
 def test_heads_say_what_they_were_asked_for(features: Features, tmp_path: Path) -> None:
     train(features, tmp_path, QUICK)
     identity = json.loads((tmp_path / "heads.json").read_bytes())["details"]["identity"]
-    assert identity == {"cache": features.fingerprint, **QUICK.as_dict()}
+    assert identity == {"recipe": "heads", "cache": features.fingerprint, **QUICK.as_dict()}

@@ -56,6 +56,11 @@ class FeatureTower:
         return self._space
 
     @property
+    def backbone(self) -> Backbone:
+        """What is trained when the tower is fine-tuned."""
+        return self._backbone
+
+    @property
     def transform(self) -> ImageTransform:
         """The preprocessing that the backbone was trained with."""
         return self._backbone.transform
