@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float16, Int, Int64, Shaped
 from finetune.config import TrainError
 from simat.embeddings import EmbeddingSet, embedding_column
 from simat.errors import StorageError
-from simat.files import sha256_file
-from simat.manifest import FileEntry
+from simat.files import sha256_file, sha256_text
+from simat.manifest import NAME, FileEntry
 from simat.types import EmbeddingSpace
 
 FORMAT, VERSION, DOCUMENT, IMAGES = "simat/features", 1, "cache.json", "images"
@@ -33,7 +33,7 @@ class Features:
         image_space: of ``images``.
         text_space: of ``texts``.
         corpus: SHA-256 of the corpus's manifest.
-        fingerprint: SHA-256 of the cache's document, which names the SHA-256 of every file of texts.
+        fingerprint: SHA-256 of the cache's two documents, which name the SHA-256 of every file.
         images: unit rows.
         texts: unit rows, one per caption.
         image_rows: the row of each caption's image.
@@ -108,7 +108,7 @@ def open_features(folder: Path) -> Features:
         raise _damaged(folder)
     for what, rows in (("image", images), ("text", texts)):
         _check_rows(what, rows)
-    fingerprint = sha256_file(folder / DOCUMENT)
+    fingerprint = sha256_text("\n".join(sha256_file(path) for path in (folder / DOCUMENT, folder / IMAGES / NAME)))
     return Features(folder, spaces[0], spaces[1], corpus, fingerprint, images, texts, image_rows, splits)
 
 
