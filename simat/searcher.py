@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from simat.errors import QueryError, StorageError
 from simat.files import cache_folder, write_text
@@ -79,6 +79,18 @@ class Searcher:
     def exact(self) -> bool:
         """Whether every shard is searched exhaustively, so that the answers are the nearest vectors for certain."""
         return all(block.vectors is not None or len(block) == 0 for block in self._blocks)
+
+    def blocks(self) -> Iterator[Float32[np.ndarray, "n d"]]:
+        """The vectors of an exact index in the order of their ids, as views."""
+        return (block.vectors for block in self._blocks if block.vectors is not None)
+
+    def vectors(self, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
+        """Vectors of an exact index by id; ids in ascending order."""
+        firsts = [block.first for block in self._blocks]
+        cuts = np.searchsorted(ids, firsts[1:])
+        parts = zip(self._blocks, np.split(ids, cuts), strict=True)
+        rows = [block.vectors[part - block.first] for block, part in parts if block.vectors is not None]
+        return np.concatenate([np.empty((0, self.dim), np.float32), *rows])
 
     def search(self, queries: Float32[np.ndarray, "q d"], k: int) -> Hits:
         """The k largest inner products per query, best first, ties by smaller id.

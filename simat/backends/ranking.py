@@ -26,7 +26,7 @@ def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Vector | Fus
     if not isinstance(composition, Fusion):
         return searcher.search(composition[None], k)
     if len(embeddings) <= SCANNED:
-        return _all(embeddings, composition, k)
+        return _all(searcher, embeddings, composition, k)
     return _threshold(searcher, embeddings, composition, k)
 
 
@@ -41,17 +41,18 @@ def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: 
     while depth < len(embeddings) // 4:
         lists = searcher.search(np.stack([fusion.image.vector, fusion.text.vector]), depth)
         found = np.unique(lists.ids[lists.ids >= 0])
-        hits = _ranked(found, fusion.score(embeddings.vectors(found)), k)
+        vectors = searcher.vectors(found) if searcher.exact else embeddings.vectors(found)
+        hits = _ranked(found, fusion.score(vectors), k)
         last_image, last_text = (float(score) for score in lists.scores[:, -1])
         if not searcher.exact or hits.scores[0, -1] > fusion.limit(last_image, last_text) + SLACK:
             return hits
         depth *= LONGER
-    return _all(embeddings, fusion, k)
+    return _all(searcher, embeddings, fusion, k)
 
 
-def _all(embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
-    blocks = embeddings.blocks(0, len(embeddings))
-    scores = np.concatenate([fusion.score(block.astype(np.float32)) for block in blocks])
+def _all(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
+    stored = (block.astype(np.float32) for block in embeddings.blocks(0, len(embeddings)))
+    scores = np.concatenate([fusion.score(block) for block in (searcher.blocks() if searcher.exact else stored)])
     return _ranked(np.arange(len(scores), dtype=np.int64), scores, k)
 
 
