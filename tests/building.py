@@ -105,7 +105,7 @@ class Ran:
 def simat(*arguments: str | bytes | Path, **options: Any) -> Ran:
     """Run the command line to its end in a process of its own."""
     with start(*arguments, **options) as process:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     return Ran(process.returncode, os.fsdecode(out), os.fsdecode(err))
 
 
