@@ -29,9 +29,12 @@ def import_(
     tau: Annotated[float | None, typer.Option(help="Temperature.", show_default="from the file's name")] = None,
     encoder: Annotated[str | None, typer.Option(help="The encoder they follow.", show_default="CLIP ViT-B/32")] = None,
     norm: Annotated[
-        float | None,
-        typer.Option(help="Length of the vectors they were trained on (CLIP: about 10); fits them to unit vectors."),
-    ] = None,
+        float,
+        typer.Option(
+            help="Length of the vectors they were trained on. The biases are divided by it: encoders give unit vectors "
+            "here, CLIP's own are about 10 long. 1 leaves the biases as released."
+        ),
+    ] = 10.0,
     json: JsonOption = False,
 ) -> None:
     """Convert released heads; nothing that their pickle says is run."""
@@ -39,9 +42,6 @@ def import_(
 
     imported = import_heads(file, heads, tau, encoder or ENCODER, norm)
     _show(described(heads, imported), json)
-    if norm is None and not json:
-        text = "the biases are as released; for an encoder of unit vectors import them with --norm, for CLIP about 10"
-        console().print(text, markup=False)
 
 
 @app.command()

@@ -129,7 +129,10 @@ def test_command_imports_and_shows(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (shown.json["tau"], shown.json["details"]["norm"], shown.json["text_layers"]) == (0.3, 10.0, [[4, 4]])
     text = here(capsys, "heads", "info", tmp_path / "heads").out
     assert "image space  open_clip:ViT-B-32-quickgelu/openai (4-d, unknown)" in text
-    assert "--norm" in here(capsys, "heads", "import", release_file(tmp_path), tmp_path / "again").out
+    plain = here(capsys, "heads", "import", release_file(tmp_path), tmp_path / "again", "--json")
+    assert plain.json["fingerprint"] == shown.json["fingerprint"]  # 10 is the length of CLIP's vectors
+    bare = here(capsys, "heads", "import", release_file(tmp_path), tmp_path / "bare", "--norm", "1", "--json")
+    assert bare.json["fingerprint"] == import_heads(release_file(tmp_path), tmp_path / "api").fingerprint
     assert here(capsys, "heads", "info", tmp_path).error.startswith("no heads here; got")
 
 
@@ -229,6 +232,16 @@ def test_released_weights_have_the_published_norms(official: Heads) -> None:
             np.linalg.norm(weight, 2), np.linalg.norm(layer.bias.astype(np.float64)),
         )  # fmt: skip
         assert [round(float(value), 4) for value in found] == [*numbers]
+
+
+def test_released_heads_imported_for_unit_vectors_do_nearly_the_same(
+    official: Heads, words: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    rows = np.stack([*words.values()])
+    fitted = import_heads(released() / "data" / "head_clip_t=0.1.pt", tmp_path / "heads", norm=10.0)
+    exact, units = official.project_texts(rows), unit(rows).astype(np.float32)
+    assert (exact * fitted.project_texts(units)).sum(1).mean() > 0.9998
+    assert (exact * official.project_texts(units)).sum(1).mean() < 0.6
 
 
 def test_released_heads_fit_clip_by_its_name(official: Heads) -> None:
