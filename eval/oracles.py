@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int64
@@ -152,7 +153,7 @@ def _shown(corpus: Corpus) -> Int64[np.ndarray, " r"]:
     return shown
 
 
-def _neighbours(rows: list[dict[str, str]]) -> Callable[[int], list[int]]:
+def _neighbours(rows: list[dict[str, Any]]) -> Callable[[int], list[int]]:
     from data.simat.rules import neighbours
 
     triplets = [(row["subj"], row["rel"], row["obj"]) for row in rows]
