@@ -85,13 +85,17 @@ def test_blocks_make_no_difference(gallery: Gallery, monkeypatch: pytest.MonkeyP
         np.testing.assert_array_equal(prepare(name, gallery, task)(1.5, 3), rows)
 
 
+@pytest.fixture(scope="module")
+def engine(build: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> simat.Engine:
+    """An index of thirty pictures, opened with captions and templates."""
+    folder = tmp_path_factory.mktemp("composed")
+    save_pictures(folder / "p", {f"{seed:02}.png": blotches(seed) for seed in range(30)})
+    (folder / "captions.txt").write_text("\n".join([*CAPTIONS, "a {thing}", "one {relation} one"]))
+    return simat.open(build(folder / "p", ENCODER), ENCODER, texts=folder / "captions.txt")
+
+
 @pytest.mark.parametrize("composer", [*COMPOSERS])
-def test_rankings_are_what_an_index_of_the_same_images_answers(
-    build: Callable[..., Path], tmp_path: Path, composer: str
-) -> None:
-    save_pictures(tmp_path / "p", {f"{seed:02}.png": blotches(seed) for seed in range(30)})
-    (tmp_path / "captions.txt").write_text("\n".join([*CAPTIONS, "a {thing}", "one {relation} one"]))
-    engine = simat.open(build(tmp_path / "p", ENCODER), ENCODER, texts=tmp_path / "captions.txt")
+def test_rankings_are_what_an_index_of_the_same_images_answers(engine: simat.Engine, composer: str) -> None:
     stored = engine.embeddings.vectors(np.arange(30))
     images = stored / np.linalg.norm(stored, axis=1, keepdims=True)
     task = small_task(30, 12)

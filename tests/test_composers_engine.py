@@ -72,10 +72,17 @@ def test_the_query_image_is_no_answer_unless_asked_for(engine: Engine, place: Pa
     assert len(everything) == 23
 
 
-@pytest.mark.parametrize("composer", [name for name in COMPOSERS if name != "text"])
-def test_answers_do_not_depend_on_shards_and_parts(place: Path, build: Any, composer: str) -> None:
+@pytest.fixture(scope="module")
+def twins(place: Path, build: Any) -> tuple[Engine, Engine]:
+    """The same pictures in one shard and in several."""
     folders = [build(place / "photos", ColourEncoder(), **sizes) for sizes in ({}, {"shard_size": 5, "part_size": 7})]
     whole, other = (simat.open(folder, ColourEncoder(), texts=[*CAPTIONS, "a {}"]) for folder in folders)
+    return whole, other
+
+
+@pytest.mark.parametrize("composer", [name for name in COMPOSERS if name != "text"])
+def test_answers_do_not_depend_on_shards_and_parts(twins: tuple[Engine, Engine], composer: str) -> None:
+    whole, other = twins
     for id in (0, 9, 20):
         one, two = (e.edit(id, "red -> blue", k=8, composer=composer) for e in (whole, other))
         assert [r.id for r in one] == [r.id for r in two]

@@ -93,7 +93,9 @@ class Background:
         if not texts and self._captions is not None:
             texts = captions(self._captions())
         if not texts:
-            raise QueryError("there are no captions to describe the image with", remedy="give some with --texts FILE")
+            raise QueryError(
+                "there are no captions to describe the image with", remedy="give some with --texts FILE, or texts="
+            )
         if len(texts) > MAX_BANK:
             chosen = np.random.default_rng(SEED).choice(len(texts), MAX_BANK, replace=False)
             texts = tuple(texts[i] for i in np.sort(chosen))
