@@ -152,7 +152,7 @@ class _Matrix(ABC):
             else:
                 weights = block.to(self._text.dtype)
                 to_image[rows] = weights @ self._text
-                to_text += (self._scaled[rows].T @ weights).T  # slow with the larger matrix transposed
+                to_text += (self._scaled[rows].T @ weights).T.contiguous()  # slow with the larger matrix transposed
         return to_image, to_text
 
     def _make(self, rows: slice) -> torch.Tensor:
@@ -173,17 +173,15 @@ class _Exponentials(_Matrix):
 
     def __init__(self, scaled: torch.Tensor, text: torch.Tensor, half: bool, workspace: Workspace) -> None:
         super().__init__(scaled, text, half, torch.bfloat16 if half else torch.float32, workspace)
+        self._wide = workspace.take("wide", self._slice, len(scaled), scaled) if half else self._store
 
     def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
         self._columns.zero_()
         ones = torch.ones_like(self._columns)
-        for rows, values in self._made():
-            if values.dtype == torch.float32:  # a product with ones is the fastest sum
-                torch.mv(values, ones, out=self._rows[rows])
-                self._columns.addmv_(values.T, ones[: len(values)])
-            else:
-                self._rows[rows] = values.sum(1, dtype=torch.float32)
-                self._columns += values.sum(0, dtype=torch.float32)
+        for rows, stored in self._made():
+            values = stored if stored.dtype == torch.float32 else self._wide[: len(stored)].copy_(stored)
+            torch.mv(values, ones, out=self._rows[rows])  # a product with ones is the fastest sum
+            self._columns.addmv_(values.T, ones[: len(values)])
         logs = self._rows.log(), self._columns.log()
         self._rows, self._columns = (sums.reciprocal_().to(self._store.dtype) for sums in (self._rows, self._columns))
         return logs
