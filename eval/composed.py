@@ -26,7 +26,7 @@ from simat.composers.fused import (
     harris,
     multiply,
 )
-from simat.composers.parts import weighed
+from simat.composers.parts import finite, weighed
 from simat.composers.words import rewrite
 from simat.edits import Edit
 from simat.errors import QueryError
@@ -223,7 +223,7 @@ def _late(asked: Asked, composer: str, scale: float, k: int) -> Found:
         rows, row = np.unique(asked.task.sources[block], return_inverse=True)
         edits, edit = np.unique(asked.which[block], return_inverse=True)
         image, text = _halves(asked, composer, rows, edits)
-        scores = combine(image(images)[row], weighed(text(images), power)[edit])
+        scores = finite(combine(image(images)[row], weighed(text(images), power)[edit]), power)
         found[block] = best_others(scores, asked.task.sources[block], k, rng)
     return found
 

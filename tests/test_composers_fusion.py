@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -39,18 +40,22 @@ def slow_product(image: np.ndarray, text: str, scale: float) -> list[float]:
     return scores
 
 
+@cache
+def slow_projection() -> np.ndarray:
+    """Contrastive PCA, text by text."""
+    mean = LISTS[0].mean(0)
+    contrast = np.zeros((len(mean), len(mean)))
+    for share, texts in ((0.8, LISTS[0]), (-0.2, LISTS[1])):
+        for x in texts:
+            contrast += share * np.outer(x - mean, x - mean) / len(texts)
+    values, vectors = np.linalg.eigh(contrast)
+    kept = [i for i in range(len(values)) if values[i] > 1e-6 * values[-1]]
+    return sum(np.outer(vectors[:, i], vectors[:, i]) for i in kept)
+
+
 def slow_basic(image: np.ndarray, text: str, scale: float) -> list[float]:
     """The docstring of ``basic``, image by image and number by number."""
-    positive, negative = LISTS
-    mu_t, mu_v = positive.mean(0), ROWS.mean(0)
-    contrast = np.zeros((len(mu_t), len(mu_t)))
-    for share, texts in ((0.8, positive), (-0.2, negative)):
-        for x in texts:
-            contrast += share * np.outer(x - mu_t, x - mu_t) / len(texts)
-    values, vectors = np.linalg.eigh(contrast)
-    projection = sum(
-        np.outer(vectors[:, i], vectors[:, i]) for i in range(len(values)) if values[i] > 1e-6 * values[-1]
-    )
+    projection, mu_t, mu_v = slow_projection(), LISTS[0].mean(0), ROWS.mean(0)
     raw_v = [float(projection @ (image - mu_v) @ (x - mu_v)) for x in ROWS]
     raw_t = [float((word(text) - mu_t) @ (x - mu_v)) for x in ROWS]
     v = [max((s - min(raw_v)) / abs(min(raw_v)), 0) for s in raw_v]
@@ -214,6 +219,14 @@ def test_images_that_are_all_alike_divide_by_nothing() -> None:
     alike = np.repeat(IMAGES[4:5], 5, axis=0)
     fusion = composed("product", "dog -> red", known=background(sample=lambda: alike))
     assert np.isfinite(fusion.score(alike)).all()
+
+
+@pytest.mark.parametrize("composer", ["product", "basic"])
+def test_scales_whose_scores_are_no_numbers_are_refused(composer: str) -> None:
+    fusion = composed(composer, "dog -> red", 1e12, known=background(sample=lambda: IMAGES[:3]))
+    loud = dataclasses.replace(fusion, text=dataclasses.replace(fusion.text, span=1e-3))
+    with pytest.raises(QueryError, match=r"the scale is too great for this composer; got 1000.*; take a smaller one"):
+        loud.score(IMAGES)
 
 
 def test_statistics_are_computed_once() -> None:

@@ -41,6 +41,8 @@ def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: 
     while depth < len(embeddings) // 4:
         lists = searcher.search(np.stack([fusion.image.vector, fusion.text.vector]), depth)
         found = np.unique(lists.ids[lists.ids >= 0])
+        if not len(found):
+            break
         vectors = searcher.vectors(found) if searcher.exact else embeddings.vectors(found)
         hits = _ranked(found, fusion.score(vectors), k)
         last_image, last_text = (float(score) for score in lists.scores[:, -1])

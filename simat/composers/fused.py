@@ -35,9 +35,9 @@ def basic(parts: Parts) -> Vector | Fusion:
     """s(x) = v·t − κ·(v + t)²: centred, projected, normalised, fused (BASIC, NeurIPS 2025, arXiv 2510.25387).
 
     v(x) = P·Pᵀ·(E_img(I) − μ_v) · (x − μ_v) and t(x) = (E_txt(T) − μ_t) · (x − μ_v), each normalised by its minimum,
-    (s − s_min) / |s_min|, and cut off at 0. P is :func:`simat.composers.background.contrastive_projection` with
-    α = 0.2 and at most 250 components; κ = 0.1 as in the paper, whose penalty, after Harris's corner detector, holds
-    down images that are like one of the two alone.
+    (s − s_min) / |s_min| with its own s_min, and cut off at 0. P is
+    :func:`simat.composers.background.contrastive_projection` with α = 0.2 and at most 250 components; κ = 0.1 as in the
+    paper, whose penalty, after Harris's corner detector, holds down images that are like one of the two alone.
 
     Inferred: μ_v and both minima come from a seeded sample of the index (the paper: of LAION and of synthetic
     queries); μ_t is the mean of the positive texts; these and the negative ones are our own lists; the scale λ is an
@@ -83,7 +83,8 @@ def centred_range(known: Background, vectors: Rows) -> list[tuple[float, float]]
 
 def multiply(v: Scores, t: Scores) -> Scores:
     """v·t, where v is negative v: below the minimum of the sample, words save nobody."""
-    return np.where(v < 0, v, v * t)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(v < 0, v, v * t)
 
 
 def bound_of_product(v: float, t: float) -> float:
@@ -94,8 +95,9 @@ def bound_of_product(v: float, t: float) -> float:
 def harris(v: Scores, t: Scores, kappa: float) -> Scores:
     """v·t − κ·(v + t)², of what is positive of v."""
     v = np.maximum(v, 0)
-    both = v + t
-    scores: Scores = v * t - np.asarray(kappa, both.dtype) * both * both
+    with np.errstate(over="ignore", invalid="ignore"):
+        both = v + t
+        scores: Scores = v * t - np.asarray(kappa, both.dtype) * both * both
     return scores
 
 

@@ -91,12 +91,13 @@ class Fusion:
     bound: Callable[[float, float], float]
 
     def score(self, rows: Rows) -> Float32[np.ndarray, " n"]:
-        """Scores of images given as rows."""
-        return np.asarray(self.of(rows @ self.image.vector, rows @ self.text.vector), np.float32)
+        """Scores of images given as rows.
 
-    def of(self, image_products: Scores, text_products: Scores) -> Scores:
-        """Scores from the inner products with the two vectors."""
-        return self.combine(self.image(image_products), weighed(self.text(text_products), self.power))
+        Raises:
+            QueryError: the power is so great that a score is no number.
+        """
+        v, t = self.image(rows @ self.image.vector), self.text(rows @ self.text.vector)
+        return np.asarray(finite(self.combine(v, weighed(t, self.power)), self.power), np.float32)
 
     def limit(self, image_product: float, text_product: float) -> float:
         """The best score that products no greater than these can give."""
@@ -105,11 +106,23 @@ class Fusion:
 
 
 def weighed(similarities: Scores, power: float) -> Scores:
-    """max(t, 0)^power, with 0^0 = 1."""
+    """max(t, 0)^power, with 0^0 = 1; infinite where that is too large a number."""
     positive: Scores = np.maximum(similarities, 0)
     if power != 1:
-        positive = positive ** np.asarray(power, positive.dtype)
+        with np.errstate(over="ignore"):
+            positive = positive ** np.asarray(power, positive.dtype)
     return positive
+
+
+def finite(scores: Scores, power: float) -> Scores:
+    """The scores.
+
+    Raises:
+        QueryError: one of them is infinite or not a number.
+    """
+    if not np.isfinite(scores).all():
+        raise QueryError("the scale is too great for this composer", got=power, remedy="take a smaller one")
+    return scores
 
 
 def unit(vector: Vector) -> Vector:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,18 @@ class Sentences:
     """Templates and captions from which the deltas of sentences are made (thesis, section 3.4.4)."""
 
     texts: tuple[str, ...]
+    _found: dict[str, list[str]] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def _captions(self) -> list[tuple[str, str]]:
+        return [(text, text.lower()) for text in captions(self.texts)]
+
+    def having(self, words: str) -> list[str]:
+        """Captions that contain words, ``MAX_CAPTIONS`` evenly spaced ones of many; searched once."""
+        if words not in self._found:
+            likely = (text for text, lower in self._captions if words.lower() in lower)
+            self._found[words] = _some(text for text in likely if contains(text, words))
+        return self._found[words]
 
     def of(self, edit: Edit) -> tuple[list[str], list[str]]:
         """Sentences with the edit's source, and the same sentences with its target; empty where it has none.
@@ -66,8 +78,8 @@ class Sentences:
             QueryError: no sentence takes the words.
         """
         templates = [text for text in self.texts if fits(text, edit)]
-        with_source = _some(text for text in captions(self.texts) if edit.source and contains(text, edit.source))
-        with_target = _some(text for text in captions(self.texts) if edit.target and contains(text, edit.target))
+        with_source = self.having(edit.source) if edit.source else []
+        with_target = self.having(edit.target) if edit.target else []
         if edit.source and edit.target:
             pairs = [(fill(t, edit.source), fill(t, edit.target)) for t in templates]
             pairs += [(text, replace(text, edit.source, edit.target)) for text in with_source]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from simat.edits import Edit
 
@@ -81,6 +82,7 @@ def _append(caption: str, words: Sequence[str]) -> str:
     return f"{body} with {' and '.join(words)}{caption[len(body) :].strip()}"
 
 
+@lru_cache(4096)
 def _occurrence(*words: str) -> re.Pattern[str]:
     either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     return re.compile(rf"(?<!\w)(?:(?P<article>an?)(?P<gap>\s+))?(?P<words>{either})(?!\w)", re.IGNORECASE)
