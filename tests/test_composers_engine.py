@@ -101,10 +101,12 @@ def test_captions_are_read_in_the_order_of_ids(engine: Engine) -> None:
 
 def test_search_for_an_image_and_words_together(engine: Engine, place: Path) -> None:
     photo = place / "photos" / "red.png"
-    for composer, most in zip(MIXED, (50.0, 50.0, 9.0, 9.0), strict=True):
-        near, far = (engine.search("blue", image=photo, composer=composer, scale=s, k=1) for s in (0.01, most))
-        assert names(far) != names(near)
-        assert names(far) == ["blue.png"] or composer in ("product", "basic")
+    for composer in ("weighted", "slerp"):
+        near, far = (engine.search("blue", image=photo, composer=composer, scale=s, k=1) for s in (0.01, 50.0))
+        assert names(near) != names(far) == ["blue.png"]
+    for composer in ("product", "basic"):
+        near, far = (engine.search("blue", image=photo, composer=composer, scale=s, k=20) for s in (0.0, 4.0))
+        assert names(near) != names(far)
     assert names(engine.answer(Query(image=photo, text="blue", composer="weighted", scale=0.0, k=3))) == names(
         engine.search(image=photo, k=3)
     )
