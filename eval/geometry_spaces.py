@@ -173,7 +173,7 @@ def _half(count: int) -> Int64[np.ndarray, " n"]:
     return np.arange(0, count, 2)
 
 
-def _shared(of_edits: list[Float[np.ndarray, "n d"]]) -> list[probes.Shared]:
+def _shared(of_edits: list[Float[np.ndarray, "_ d"]]) -> list[probes.Shared]:
     return [probes.shared_direction(deltas) for deltas in of_edits if len(deltas) > 1]
 
 

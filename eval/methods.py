@@ -16,10 +16,13 @@ from eval.deltas import sentence_deltas, word_deltas
 from eval.simat_score import Steps, Task, edit_steps, nearest_along
 from eval.spaces import Space
 from simat.composers import COMPOSERS
+from simat.composers.sentences import TEMPLATES, shipped
+from simat.composers.words import contains
 from simat.errors import QueryError
 from simat.progress import Progress
 
 UNSCALED = ("text", "image")
+PER_WORD = 4  # captions of another corpus that speak for a word: each meets all the words that may replace it
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +56,22 @@ class Setting:
 
     @cached_property
     def gallery(self) -> Gallery:
-        """The same for the composers; sentences are those of another corpus where it is given."""
-        return Gallery(self.images, self.space.texts, self.bench.captions, self.outside or None)
+        """The same for the composers; sentences are some of another corpus's captions where it is given."""
+        texts = [*shipped(TEMPLATES), *few_captions(self.outside, self._words)] if self.outside else None
+        return Gallery(self.images, self.space.texts, self.bench.captions, texts)
+
+    @property
+    def _words(self) -> list[str]:
+        return sorted({word for triplet in self.bench.triplets for word in triplet})
+
+
+def few_captions(captions: Sequence[str], words: Sequence[str], per_word: int = PER_WORD) -> list[str]:
+    """At most ``per_word`` captions that have each of the words, evenly spaced among those that do."""
+    kept: dict[str, None] = {}
+    for word in words:
+        having = [caption for caption in captions if contains(caption, word)]
+        kept.update(dict.fromkeys(having[:: max(1, -(-len(having) // per_word))]))
+    return [*kept]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from data.corpus import Corpus
 from eval.bench import Bench, open_bench
 from eval.intervals import difference, estimate
 from eval.measure import margin, measure, outcome_chart, outcome_table
-from eval.methods import METHODS, Setting, find_methods, set_up
+from eval.methods import METHODS, Setting, few_captions, find_methods, set_up
 from eval.scales import Curve, check_scales, scale_curve
 from eval.simat_score import Score, Steps, Task, chance, nearest_along, nearest_others, read_task, score
 from eval.spaces import Space, Towers
@@ -218,6 +218,14 @@ def test_every_word_and_caption_is_encoded_once(perfect: Setting) -> None:
         perfect.word_steps(perfect.bench.test)
         perfect.sentence_steps(perfect.bench.test)
     assert len(asked) == len(set(asked)) <= len(WORDS) + len(TRIPLETS)
+
+
+def test_few_captions_speak_for_every_word() -> None:
+    captions = [f"a {word} number {n}" for n in range(10) for word in ("cat", "dog")] + ["a cat and a dog", "a catfish"]
+    found = few_captions(captions, ["cat", "dog", "emu"], per_word=3)
+    assert len(found) == len(set(found)) <= 6
+    assert all(sum(word in text.split() for text in found) >= 2 for word in ("cat", "dog"))
+    assert few_captions(captions, ["fish"]) == []
 
 
 def test_perfect_encoder_shows_what_it_reads() -> None:
