@@ -41,7 +41,7 @@ class DualOptions:
     """
 
     seed: int = 0
-    steps: int = 3000
+    steps: int = 2400
     batch: int = 128
     rate: float = 2e-3
     warm_up: int = 60
