@@ -41,7 +41,7 @@ from simat.vectors import unit_rows
 SIZE, TRAIN_SEED, TEST_SEED = 128, 11, 12
 TAUS = (0.01, 0.03, 0.1, 0.3, 1.0)
 SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
-FASTTEXT = {"model": "skipgram", "dim": 100, "epoch": 5, "minCount": 1, "thread": 1, "seed": 0, "verbose": 0}
+FASTTEXT = {"model": "skipgram", "dim": 100, "epoch": 5, "minCount": 1, "thread": 1, "verbose": 0}
 Scores = Mapping[float, float]
 
 
