@@ -147,7 +147,7 @@ def figure_37(study: Study) -> Part:
         points[LABELS[FIELDS[field]]].append((word, float(share), right))
         rows.append((LABELS[FIELDS[field]], word, len(numbers), float(share), right))
     title = f"SIMAT score by target, λ = 1, test: {space.name}"
-    note = "The larger the share, the more a word counts in the score."
+    note = "The larger the share, the more a word counts. Words without room for their names are in the table."
     chart = words("figure-3.7", title, points, ("share of the score [%]", AXIS), note)
     table = Table("figure-3.7", title, ("Field", "Target", "Queries", "Share [%]", "Score [%]"), tuple(rows), note)
     return Part("figure-3.7", "Figure 3.7: the score by target", [table], [chart])

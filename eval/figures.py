@@ -123,10 +123,9 @@ def words(
         groups: (label, x, y) of the points of each group.
     """
     figure, plot = _blank(title, axes, (10.0, 7.0))
-    for colour, (group, points) in zip(("#cc3344", "#3366cc", "#8844aa", *PALETTE), groups.items(), strict=False):
-        plot.scatter([p[1] for p in points], [p[2] for p in points], s=22, color=colour, label=group, zorder=3)
-        for label, x, y in points:
-            plot.annotate(label, (x, y), (3, 3), textcoords="offset points", fontsize=8, color=colour)
+    colours = dict(zip(groups, ("#cc3344", "#3366cc", "#8844aa", *PALETTE), strict=False))
+    for group, points in groups.items():
+        plot.scatter([p[1] for p in points], [p[2] for p in points], s=22, color=colours[group], label=group, zorder=3)
     if any(x > 0 for points in groups.values() for _, x, _ in points):
         plot.set_xscale("log")
         from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -134,9 +133,24 @@ def words(
         plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         plot.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         plot.xaxis.set_minor_formatter(NullFormatter())
-    plot.set_ylim(-3, 103)
+    top = max((y for points in groups.values() for _, _, y in points), default=100.0)
+    plot.set_ylim(-0.04 * max(top, 1), 1.08 * max(top, 1))
+    _label(plot, groups, colours)
     plot.legend(fontsize=10, framealpha=0.9)
     return Chart(name, title, figure, note)
+
+
+def _label(plot: Any, groups: Mapping[str, Sequence[tuple[str, float, float]]], colours: Mapping[str, str]) -> None:
+    """Write the labels that have room, the highest points first; a label on another helps nobody."""
+    taken: list[tuple[float, float, float]] = []
+    points = sorted((-y, x, label, group) for group, found in groups.items() for label, x, y in found)
+    for below, x, label, group in points:
+        left, bottom = plot.transData.transform((x, -below))
+        right = left + 6.5 * len(label) + 8
+        if all(right < other[0] or left > other[1] or abs(bottom - other[2]) > 11 for other in taken):
+            taken.append((left, right, bottom))
+            style = {"textcoords": "offset points", "fontsize": 8, "color": colours[group]}
+            plot.annotate(label, (x, -below), (3, 3), **style)
 
 
 def arrows(
