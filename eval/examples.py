@@ -62,10 +62,10 @@ def example_sheet(setting: Setting, shown: Sequence[Example], heading: str) -> I
     width = 2 * MARGIN + (FOUND + 1) * (CELL + GAP) + GAP
     sheet = Image.new("RGB", (width, 2 * MARGIN + 2 * LINE + max(1, len(shown)) * down), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), fitted(heading, width - 2 * MARGIN, 18), INK, ImageFont.load_default(18))
+    draw.text((MARGIN, MARGIN), fitted(_drawable(heading), width - 2 * MARGIN, 18), INK, ImageFont.load_default(18))
     for number, example in enumerate(shown):
         top = MARGIN + 2 * LINE + number * down
-        words = f"{example.edit[0]} → {example.edit[1]}"
+        words = f"{example.edit[0]} -> {example.edit[1]}"
         cells = [(example.source, words, FRAME), *((r, "", RIGHT if ok else None) for r, ok in _found(example))]
         for place, (region, title, frame) in enumerate(cells):
             left = MARGIN + place * (CELL + GAP) + (GAP if place else 0)
@@ -76,6 +76,11 @@ def example_sheet(setting: Setting, shown: Sequence[Example], heading: str) -> I
             draw.text((left, top + CELL + 5), fitted(title or f"{place}", CELL, 13), INK, ImageFont.load_default(13))
             draw.text((left, top + CELL + 5 + LINE), fitted(caption, CELL, 11), FAINT, ImageFont.load_default(11))
     return sheet
+
+
+def _drawable(text: str) -> str:
+    """The text in letters that Pillow's own font has."""
+    return text.replace("λ", "scale").replace("τ", "tau")
 
 
 def _found(example: Example) -> list[tuple[int, bool]]:

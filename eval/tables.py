@@ -74,7 +74,7 @@ class Table:
         body = "\n".join(f"<tr>{row}</tr>" for row in cells)
         note = f'\n<p class="note">{escape(self.note)}</p>' if self.note else ""
         return (
-            f'<h3 id="{escape(self.name)}">{escape(self.title)}</h3>\n<table>\n'
+            f"<h3>{escape(self.title)}</h3>\n<table>\n"
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>{note}\n"
         )
 

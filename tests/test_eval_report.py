@@ -121,6 +121,7 @@ def test_page_needs_no_other_file_and_is_well_formed(report: Path) -> None:
     assert len(page.sources) == len([*report.glob("*.png")])
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert {link.removeprefix("#") for link in page.links} == {*PARTS, "examples", "configuration"} <= set(page.ids)
+    assert len(page.ids) == len(set(page.ids))
     assert page.cells > 100
     assert not re.search(r"https?://|<script|<link", text)
 
