@@ -143,7 +143,8 @@ def untrained(features: Features, config: TrainConfig) -> Heads:
     from finetune.modules import HeadPair, heads_of
 
     torch.manual_seed(config.seed)
-    return heads_of(HeadPair(features.image_space.dim, features.text_space.dim, config), features, config, {})
+    module = HeadPair(features.image_space.dim, features.text_space.dim, config)
+    return heads_of(module, features.image_space, features.text_space, config, {})
 
 
 def pairs(work: Work, wanted: str) -> Iterator[tuple[str, str, str]]:
