@@ -16,7 +16,7 @@ from eval.captioned import Captioned, Recalls, captioned, recalls
 from eval.measure import Outcome, curve, measure
 from eval.methods import METHODS, Setting, set_up
 from eval.published import BEST_TAU, thesis_name
-from eval.scales import SCALES, Curve
+from eval.scales import Curve
 from eval.spaces import Space, Towers
 from simat.errors import QueryError
 from simat.files import sha256_file
@@ -24,6 +24,7 @@ from simat.heads import DOCUMENT, Heads, load_heads
 from simat.progress import Progress, Silent
 
 CURVE_SCALES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
+CHOICES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # the values of λ to choose from on dev
 SENTENCE_SCALES = (1.0, 1.2, 1.5)
 
 
@@ -96,7 +97,7 @@ class Study:
         key = (id(space), method)
         if key not in self._outcomes:
             also = (3.0, *SENTENCE_SCALES) if method in {"delta", "own_sentences", "sentence_delta"} else ()
-            self._outcomes[key] = measure(self.setting(space), METHODS[method], self.bench.test, SCALES, (1, 5), also)
+            self._outcomes[key] = measure(self.setting(space), METHODS[method], self.bench.test, CHOICES, (1, 5), also)
         return self._outcomes[key]
 
     def dev_curve(self, space: Space, method: str = "delta") -> Curve:
@@ -139,7 +140,7 @@ class Study:
             "seed": self.bench.seed,
             "spaces": spaces,
             "scales of Figure 3.5": [*self.scales],
-            "scales that λ is chosen from": [*SCALES],
+            "scales that λ is chosen from": [*CHOICES],
             "versions": {"simat": _version(), "numpy": np.__version__},
         }
 
