@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 PART, BATCH = 1024, 32  # images per part, and per call of the encoder
+COMPARED = 16  # files of a set that are compared with a corpus's
 TABLES = {"simat": ("regions", "image"), "captions": ("images", "file"), "scenes": ("scenes", "image")}
 
 
@@ -88,6 +89,24 @@ def stored_vectors(folder: Path, files: Sequence[str], space: EmbeddingSpace) ->
     return vectors
 
 
+def require_files(folder: Path, root: Path, files: Sequence[str]) -> None:
+    """Refuse a set whose images only have the names of these files; some of them, evenly spaced, are compared.
+
+    Raises:
+        StorageError: a file with other bytes than the image that was encoded.
+    """
+    inner = folder / "images"
+    embeddings = EmbeddingSet(inner if (inner / NAME).exists() else folder)
+    known: dict[str, str] = {}
+    for entry in embeddings.manifest.parts:
+        table = _read(embeddings.folder / entry.name)
+        known.update(zip(table["path"].to_pylist(), table["sha256"].to_pylist(), strict=True))
+    for file in files[:: max(1, len(files) // COMPARED)]:
+        if file in known and sha256_file(root / file) != known[file]:
+            raise StorageError("the features are of other images", got=f"another {file} in {folder}",
+                               remedy="encode this corpus's images")  # fmt: skip
+
+
 def space_key(space: EmbeddingSpace) -> str:
     """A short name of a space for the cache."""
     return sha256_text(f"{space.fingerprint} {space.dim} {space.heads}")[:16]
@@ -126,4 +145,4 @@ def _encoded(
 def _read(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path, columns=["path", "path_bytes", "embedding"])
+    return pq.read_table(path, columns=["path", "path_bytes", "sha256", "embedding"])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.corpus import Corpus
-from eval.features import corpus_vectors, image_files, stored_vectors
+from eval.features import corpus_vectors, image_files, require_files, stored_vectors
 from simat.encoders.combined import joint_space
 from simat.errors import EncoderError
 from simat.heads import Heads, load_heads
@@ -49,13 +49,15 @@ class Towers:
 
         Raises:
             SpaceMismatchError: the features are of another encoder.
-            StorageError: the features lack an image.
+            StorageError: the features lack an image, or are of other images of the same names.
         """
         if corpus.folder not in self._images:
             if self.features is None:
                 found = corpus_vectors(corpus, self.image, progress)
             else:
-                found = stored_vectors(self.features, image_files(corpus), self.image.space)
+                files = image_files(corpus)
+                found = stored_vectors(self.features, files, self.image.space)
+                require_files(self.features, corpus.images, files)
             self._images[corpus.folder] = found
         return self._images[corpus.folder]
 

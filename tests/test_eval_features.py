@@ -84,6 +84,17 @@ def test_features_that_lack_an_image_are_refused(corpus: Corpus, tmp_path: Path)
         stored_vectors(tmp_path / "set", sorted(image_files(corpus)), EmbeddingSpace("noise", "0" * 64, 9))
 
 
+def test_features_of_other_images_of_the_same_names_are_refused(tmp_path: Path, own_cache: Path) -> None:
+    encoder = TripletEncoder()
+    corpus = triplet_corpus(tmp_path, copies=2)
+    corpus_vectors(corpus, encoder)
+    (folder,) = cache_folder("eval").iterdir()
+    files = image_files(corpus)
+    (corpus.images / files[0]).write_bytes((corpus.images / files[-1]).read_bytes())
+    with pytest.raises(StorageError, match=rf"the features are of other images; got another {files[0]} in"):
+        Towers(encoder, encoder, folder).images(corpus)
+
+
 def test_regions_without_pictures_are_refused(tmp_path: Path) -> None:
     bare = triplet_corpus(tmp_path, pictures=False)
     with pytest.raises(QueryError, match=r"72 of 72 regions have no image; got .*; build the corpus again with the"):
