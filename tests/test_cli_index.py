@@ -143,7 +143,7 @@ def test_build_refuses_in_one_line(index: Path, photos: Path, capsys: Any, flags
     [
         (["nothing", "index"], "no such folder of photos; got "),
         (["photos", "photos"], "the folder holds something else; got "),
-        (["photos", "index", "--encoder", "nobody"], "no such encoder; got 'nobody'; there are: colours, offline"),
+        (["photos", "index", "--encoder", "nobody"], "no such encoder; got 'nobody'; there are: colours, combined"),
         (["photos", "index", "--encoder", "offline:x"], "the offline encoder takes no argument; got 'x'"),
         (["empty", "index"], "no image files here; got "),
     ],

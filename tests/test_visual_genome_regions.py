@@ -17,7 +17,7 @@ from data.regions import Region
 from data.visual_genome import stream
 from data.visual_genome.annotations import read_attributes, read_known_ids, read_sizes
 from data.visual_genome.boxes import merge_near_duplicates, union
-from data.visual_genome.regions import ReadingReport, read_regions
+from data.visual_genome.regions import ReadingOptions, ReadingReport, read_regions
 
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 CAT, SPOON = thing(10, "cat", (100, 100, 200, 100)), thing(11, "spoon", (150, 150, 200, 100))
@@ -103,7 +103,7 @@ def test_names_are_merged_by_aliases(tmp_path: Path) -> None:
     (tmp_path / "object_alias.txt").write_text("cat,kitten\n")
     kitten = of_one(predicate="resting upon", subject=thing(10, "kitten", (100, 100, 200, 100)))
     assert read(tmp_path, genome({1: [kitten]})) == ([], {"outside the vocabulary": 1})
-    regions, _ = read(tmp_path, genome({1: [kitten]}), official_object_aliases=True)
+    regions, _ = read(tmp_path, genome({1: [kitten]}), options=ReadingOptions(official_object_aliases=True))
     assert [r.triplet for r in regions] == [("cat", "sitting on a", "spoon")]
 
 
