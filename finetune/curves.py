@@ -49,6 +49,8 @@ def plot_sweep(path: Path, rows: Sequence[dict[str, Any]]) -> None:
             if points:
                 panel.plot(*zip(*points, strict=True), "o-", label=f"{WAYS[way]} R@{k}")
         panel.set(xlabel="τ", ylabel="recall, %", xscale="log")
+        panel.minorticks_off()  # their labels would run into each other
+        panel.set_xticks([row["tau"] for row in rows], [f"{row['tau']:g}" for row in rows])
     _save(figure, path, "recall by temperature")
 
 
