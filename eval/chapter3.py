@@ -166,11 +166,10 @@ def composers(study: Study) -> Part:
         ones = outcome.estimate(setting, NATURAL) if outcome.method.scaled else None
         rows.append((METHODS[name].title, ones, scale, outcome.estimate(setting, at),
                      outcome.estimate(setting, at, 5), gain))  # fmt: skip
-    bank = "captions of another corpus" if setting.outside else "the evaluation's own captions"
     note = (
         "λ is chosen on dev for n = 1, scores are of the test domain; margin: at the chosen λ over delta vectors at "
-        "λ = 1 on the same queries, in points. image_text_image, edited_caption and pdv describe an image by "
-        f"{bank}; the last two rows know the evaluation's own captions."
+        "λ = 1 on the same queries, in points. image_text_image, edited_caption and pdv choose an image's description "
+        "among the evaluation's own captions; the last two rows know them as well."
     )
     columns = ("Method", "λ = 1, n = 1", "λ*", "λ*, n = 1", "λ*, n = 5", "Margin")
     table = Table("composers", f"Composers in {space.name}", columns, tuple(rows), note)

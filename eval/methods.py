@@ -22,7 +22,6 @@ from simat.errors import QueryError
 from simat.progress import Progress
 
 UNSCALED = ("text", "image")
-BANK = 2000  # captions of another corpus that the composers choose an image's description from
 PER_WORD = 4  # captions of another corpus that speak for a word: each meets all the words that may replace it
 
 
@@ -59,21 +58,11 @@ class Setting:
     def gallery(self) -> Gallery:
         """The same for the composers; sentences are some of another corpus's captions where it is given."""
         texts = [*shipped(TEMPLATES), *few_captions(self.outside, self._words)] if self.outside else None
-        return Gallery(self.images, self.space.texts, self.bank, texts)
-
-    @property
-    def bank(self) -> Sequence[str]:
-        """Captions to describe an image with: another corpus's, evenly spaced, else the evaluation's own."""
-        return evenly([*dict.fromkeys(self.outside)], BANK) or self.bench.captions
+        return Gallery(self.images, self.space.texts, self.bench.captions, texts)
 
     @property
     def _words(self) -> list[str]:
         return sorted({word for triplet in self.bench.triplets for word in triplet})
-
-
-def evenly(captions: Sequence[str], most: int) -> Sequence[str]:
-    """At most ``most`` of the captions, evenly spaced."""
-    return captions[:: -(-len(captions) // most)] if captions else captions
 
 
 def few_captions(captions: Sequence[str], words: Sequence[str], per_word: int = PER_WORD) -> list[str]:

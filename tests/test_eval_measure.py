@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,7 @@ from data.corpus import Corpus
 from eval.bench import Bench, open_bench
 from eval.intervals import difference, estimate
 from eval.measure import margin, measure, outcome_chart, outcome_table
-from eval.methods import METHODS, Setting, evenly, few_captions, find_methods, set_up
+from eval.methods import METHODS, Setting, few_captions, find_methods, set_up
 from eval.scales import Curve, check_scales, scale_curve
 from eval.simat_score import Score, Steps, Task, chance, nearest_along, nearest_others, read_task, score
 from eval.spaces import Space, Towers
@@ -220,19 +218,6 @@ def test_every_word_and_caption_is_encoded_once(perfect: Setting) -> None:
         perfect.word_steps(perfect.bench.test)
         perfect.sentence_steps(perfect.bench.test)
     assert len(asked) == len(set(asked)) <= len(WORDS) + len(TRIPLETS)
-
-
-@pytest.mark.parametrize(("count", "most", "left"), [(10, 5, 5), (10, 4, 4), (11, 5, 4), (3, 5, 3), (0, 5, 0)])
-def test_evenly_takes_some_from_everywhere(count: int, most: int, left: int) -> None:
-    found = evenly([str(number) for number in range(count)], most)
-    assert len(found) == left
-    steps = {int(b) - int(a) for a, b in pairwise(found)}
-    assert len(steps) <= 1, "evenly spaced"
-
-
-def test_captions_of_another_corpus_are_the_bank(perfect: Setting) -> None:
-    assert list(replace(perfect, outside=["a cat", "a dog", "a cat"]).bank) == ["a cat", "a dog"]
-    assert perfect.bank == perfect.bench.captions
 
 
 def test_few_captions_speak_for_every_word() -> None:
