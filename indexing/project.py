@@ -13,7 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from indexing.build import EMBEDDINGS, REJECTED, STATE, Built, complete, enter, finished, portable, require_same
+from indexing.build import (
+    EMBEDDINGS,
+    PART_BYTES,
+    REJECTED,
+    ROW_BYTES,
+    SHARD_BYTES,
+    STATE,
+    Built,
+    complete,
+    enter,
+    finished,
+    portable,
+    require_same,
+)
 from indexing.config import BuildConfig, Machine
 from simat.embeddings import EmbeddingSet, embedding_column, write_projected
 from simat.encoders import load_tower
@@ -112,7 +125,7 @@ def _begin(out: Path, embeddings: EmbeddingSet, config: BuildConfig, space: Embe
         if known.get("source") != wanted["source"]:
             raise BuildError(f"{out} was begun from another index", remedy="give a new folder")
         return
-    size, free = len(embeddings) * (200 + space.dim * 6), shutil.disk_usage(out).free
+    size, free = len(embeddings) * (ROW_BYTES + space.dim * (PART_BYTES + SHARD_BYTES)), shutil.disk_usage(out).free
     if size > free:
         raise BuildError("the disk is too full for this index", got=f"{human(free)} free, {human(size)} needed")
     write_text(state, json.dumps(wanted, indent=1))

@@ -84,18 +84,16 @@ def joint_space(spec: str, image: EmbeddingSpace, text: EmbeddingSpace, heads: H
         SpaceMismatchError: the heads were trained on other towers.
         EncoderError: no heads, and two dimensions.
     """
-    both = f"{image.fingerprint}\n{text.fingerprint}"
-    fingerprint = image.fingerprint if image.fingerprint == text.fingerprint else sha256_text(both)
     if heads is not None:
-        heads.check(image, text)
-        return EmbeddingSpace(spec, fingerprint, heads.dim, heads.fingerprint)
+        return heads.space(spec, image, text)
     if image.dim != text.dim:
         raise EncoderError(
             "towers of two dimensions meet only through heads",
             got=f"{image.dim} for {image.encoder} and {text.dim} for {text.encoder}",
             remedy="add heads=FOLDER",
         )
-    return EmbeddingSpace(spec, fingerprint, image.dim)
+    both = sha256_text(f"{image.fingerprint}\n{text.fingerprint}")
+    return EmbeddingSpace(spec, image.fingerprint if image.fingerprint == text.fingerprint else both, image.dim)
 
 
 class CombinedEncoder:
