@@ -17,11 +17,11 @@ from jaxtyping import Float32
 import simat
 from benchmarks.common import Facts, parser, run, temporary_folder
 from data.labels import LabelledPhoto, read_labels
-from eval.retrieval import recall_at_k
 from indexing.build import build_index
 from indexing.config import BuildConfig
 from simat.engine import Engine
 from simat.errors import StorageError
+from simat.retrieval import recall_both_ways
 
 DOGS, CATS = range(151, 269), range(281, 286)  # ImageNet indices of the domestic breeds
 EDIT = "dog -> cat"
@@ -42,7 +42,8 @@ def retrieval(engine: Engine, labels: Sequence[LabelledPhoto]) -> Facts:
     """R@1 and R@5 of labels against the vectors that the index stores."""
     images = stored_vectors(engine, [photo.path for photo in labels])
     texts = engine.encode_texts([photo.label for photo in labels])
-    return {f"recall@{k}": recall_at_k(texts, images, k) for k in (1, 5)}
+    found = recall_both_ways(images, texts, np.arange(len(labels)), (1, 5))["text_to_image"]
+    return {f"recall@{k}": share for k, share in found.items()}
 
 
 def stored_vectors(engine: Engine, paths: Sequence[Path]) -> Float32[np.ndarray, "n d"]:

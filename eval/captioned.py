@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from data.coco_corpus import captions_by_image
+from data.captioned import captioned_images
 from data.corpus import Corpus
-from eval.retrieval import BLOCK, TIE
 from eval.tables import Cell, Table
 from simat.errors import QueryError
+from simat.retrieval import recall_both_ways
 
 PER_IMAGE, FOLD = 5, 1000
 PROTOCOLS = {"1k": FOLD, "5k": 5000, "all": 0}
@@ -58,18 +58,14 @@ def captioned(corpus: Corpus, split: str | None = None, per_image: int = PER_IMA
         per_image: captions of an image.
 
     Raises:
-        QueryError: another kind of corpus, no such split, or no image with enough captions.
+        CorpusError: a corpus without captions.
+        QueryError: a SIMAT corpus, no such split, or no image with enough captions.
     """
-    if corpus.manifest.kind == "scenes":
-        texts = corpus.table("scenes")["captions"].to_pylist()
-        splits = ["all"] * len(texts)
-    elif corpus.manifest.kind == "captions":
-        table, known = corpus.table("images"), captions_by_image(corpus)
-        texts = [known.get(image, ()) for image in table["image_id"].to_pylist()]
-        splits = table["split"].to_pylist()
-    else:
+    if corpus.manifest.kind == "simat":  # one caption a region, many regions a caption
         remedy = "give a corpus of captions or scenes"
-        raise QueryError("retrieval needs images with captions", got=corpus.manifest.kind, remedy=remedy)
+        raise QueryError("retrieval needs images with captions of their own", got=corpus.manifest.kind, remedy=remedy)
+    images = captioned_images(corpus)
+    texts, splits = [image.captions for image in images], [image.split for image in images]
     wanted = split or ("test" if "test" in splits else None)
     if wanted is not None and wanted not in splits:
         raise QueryError(f"the corpus has no split {wanted!r}", got=", ".join(sorted(set(splits))))
@@ -96,11 +92,10 @@ def recalls(
     if not len(images) or len(captions) % len(images) or min(ks) < 1:
         raise QueryError("retrieval needs as many captions for every image, and k of at least 1",
                          got=f"{len(captions)} captions, {len(images)} images, k = {min(ks)}")  # fmt: skip
-    per_image = len(captions) // len(images)
-    owner = np.repeat(np.arange(len(images)), per_image)
-    of_images = _ranks(images, captions, owner[None] == np.arange(len(images))[:, None])
-    of_captions = _ranks(captions, images, owner[:, None] == np.arange(len(images))[None])
-    return Recalls({k: float(np.mean(of_images < k)) for k in ks}, {k: float(np.mean(of_captions < k)) for k in ks})
+    owner = np.repeat(np.arange(len(images)), len(captions) // len(images))
+    found = recall_both_ways(images, captions, owner, ks)
+    text, image = ({k: found[way][str(k)] for k in ks} for way in ("image_to_text", "text_to_image"))
+    return Recalls(text, image)
 
 
 def protocol_recalls(
@@ -150,16 +145,3 @@ def recall_table(name: str, found: dict[str, Recalls], images: int) -> Table:
     ]
     columns = ("Protocol", *(f"Text R@{k}" for k in ks), *(f"Image R@{k}" for k in ks))
     return Table("retrieval", f"Retrieval in {name}", columns, tuple(rows), f"{images:,} images.")
-
-
-def _ranks(
-    queries: Float32[np.ndarray, "n d"], answers: Float32[np.ndarray, "m d"], own: np.ndarray
-) -> Int64[np.ndarray, " n"]:
-    """How many strange answers stand before the best of a query's own; float64, so that copies tie exactly."""
-    wide, ranks = answers.astype(np.float64), np.empty(len(queries), np.int64)
-    for start in range(0, len(queries), BLOCK):
-        scores = queries[start : start + BLOCK].astype(np.float64) @ wide.T
-        mine = own[start : start + BLOCK]
-        best = np.where(mine, scores, -np.inf).max(1, keepdims=True)
-        ranks[start : start + BLOCK] = (~(scores < best - TIE) & ~mine).sum(1)
-    return ranks

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data.coco_corpus import captions_by_image
+from data.captioned import captioned_images
 from data.corpus import MANIFEST, Corpus
 from finetune.pairs import DOCUMENT, FORMAT, IMAGES, VERSION
 from indexing.embed import Embedded, Embedder
@@ -35,46 +35,26 @@ PART, BATCH = 8192, 256  # captions per part, and per call of the encoder
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """An image of a corpus: its file relative to the folder of images, the split it is in, and what is said of it."""
+class Described:
+    """An image to encode: its file relative to the folder of images, the split it is in, and what is said of it."""
 
     file: str
     split: str
     captions: tuple[str, ...]
 
 
-def captioned_images(corpus: Corpus) -> list[Captioned]:
-    """Every image of a corpus of captions, scenes or SIMAT that has a caption.
+def described_images(corpus: Corpus) -> list[Described]:
+    """Every image of a corpus of captions, scenes or SIMAT that has a file and a caption.
 
     Raises:
-        BuildError: a corpus of another kind, or without a caption.
+        CorpusError: a corpus of another kind.
+        BuildError: no image has a caption.
     """
-    readers = {"captions": _of_captions, "scenes": _of_scenes, "simat": _of_simat}
-    kind = corpus.manifest.kind
-    if kind not in readers:
-        raise BuildError(f"a corpus of kind {kind!r} has no captions", got=str(corpus.folder))
-    found = [image for image in readers[kind](corpus) if image.captions]
+    images = captioned_images(corpus)
+    found = [Described(i.file, i.split, i.captions) for i in images if i.file is not None and i.captions]
     if not found:
         raise BuildError("no image of the corpus has a caption", got=str(corpus.folder))
     return found
-
-
-def _of_captions(corpus: Corpus) -> Iterator[Captioned]:
-    captions = captions_by_image(corpus)
-    for row in corpus.table("images").to_pylist():
-        yield Captioned(row["file"], row["split"], captions.get(row["image_id"], ()))
-
-
-def _of_scenes(corpus: Corpus) -> Iterator[Captioned]:
-    for row in corpus.table("scenes").select(["image", "captions"]).to_pylist():
-        yield Captioned(row["image"], "all", tuple(row["captions"]))
-
-
-def _of_simat(corpus: Corpus) -> Iterator[Captioned]:
-    captions = corpus.table("triplets")["caption"].to_pylist()
-    for row in corpus.table("regions").select(["image", "caption_id", "is_test"]).to_pylist():
-        if row["image"] is not None:
-            yield Captioned(row["image"], "test" if row["is_test"] else "dev", (captions[row["caption_id"]],))
 
 
 def build_cache(
@@ -98,10 +78,11 @@ def build_cache(
         Counts: images, captions, images that could not be read.
 
     Raises:
-        BuildError: another kind of corpus, another run's folder, or not one image that can be read.
+        CorpusError: another kind of corpus.
+        BuildError: another run's folder, or not one image that can be read.
     """
     progress = progress or Silent()
-    images = captioned_images(corpus)
+    images = described_images(corpus)
     identity = {
         "format": FORMAT,
         "version": VERSION,
@@ -143,7 +124,7 @@ def _enter(out: Path, identity: dict[str, Any]) -> None:
 
 
 def _cache_images(
-    corpus: Corpus, images: Sequence[Captioned], encoder: ImageEncoder, out: Path, workers: int, progress: Progress
+    corpus: Corpus, images: Sequence[Described], encoder: ImageEncoder, out: Path, workers: int, progress: Progress
 ) -> EmbeddingSet:
     folder = out / IMAGES
     folder.mkdir(exist_ok=True)
@@ -183,7 +164,7 @@ class _Row:
 
 
 def _cache_texts(
-    images: Sequence[Captioned], embeddings: EmbeddingSet, encoder: TextEncoder, folder: Path, progress: Progress
+    images: Sequence[Described], embeddings: EmbeddingSet, encoder: TextEncoder, folder: Path, progress: Progress
 ) -> tuple[list[FileEntry], int]:
     folder.mkdir(exist_ok=True)
     remove_leftovers(folder)
@@ -201,7 +182,7 @@ def _cache_texts(
     return entries, len(rows)
 
 
-def _caption_rows(images: Sequence[Captioned], embeddings: EmbeddingSet) -> Iterator[_Row]:
+def _caption_rows(images: Sequence[Described], embeddings: EmbeddingSet) -> Iterator[_Row]:
     """Captions of the images that were read; numbered through the corpus, whatever could not be read."""
     import pyarrow.parquet as pq
 

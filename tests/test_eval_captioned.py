@@ -123,7 +123,7 @@ def test_corpus_that_retrieval_cannot_be_measured_on_is_refused(tmp_path: Path) 
         captioned(corpus, "test")
     with pytest.raises(QueryError, match="no image of the corpus has 5 captions"):
         captioned(corpus)
-    with pytest.raises(QueryError, match="retrieval needs images with captions; got simat; give a corpus of captions"):
+    with pytest.raises(QueryError, match="images with captions of their own; got simat; give a corpus of captions"):
         captioned(triplet_corpus(tmp_path / "t", pictures=False))
 
 

@@ -23,11 +23,11 @@ from corpora import regions
 from helpers import ColourEncoder, PixelColourEncoder, cosines
 
 from data.coco_corpus import build_captions
-from data.corpus import Corpus
+from data.corpus import Corpus, CorpusError
 from data.scenes.build import SceneOptions, build_scenes
 from data.simat.build import Options, Sources, build_corpus
 from finetune import cache as cache_module
-from finetune.cache import build_cache, captioned_images
+from finetune.cache import build_cache, described_images
 from finetune.pairs import open_features
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
@@ -178,7 +178,7 @@ def test_another_encoder_or_folder_is_refused(corpus: Corpus, cache: Path, tmp_p
 
 def test_scenes_have_five_captions_each(tmp_path: Path) -> None:
     build_scenes(tmp_path / "scenes", SceneOptions(images=6, size=64), workers=1)
-    found = captioned_images(Corpus(tmp_path / "scenes"))
+    found = described_images(Corpus(tmp_path / "scenes"))
     assert [len(image.captions) for image in found] == [5] * 6
     counts = build_cache(Corpus(tmp_path / "scenes"), PixelColourEncoder(), Ears(), tmp_path / "cache")
     assert counts == {"images": 6, "captions": 30, "rejected": 0}
@@ -192,7 +192,7 @@ def test_regions_have_the_caption_of_their_triplet_and_the_split_of_their_domain
     for path in (tmp_path / "photos").iterdir():
         load_image(path).resize((120, 90)).save(path.with_name(f"{int(path.stem)}.jpg"))
     build_corpus(made, tmp_path / "corpus", Options(), Sources(images=tmp_path / "photos"))
-    found = captioned_images(Corpus(tmp_path / "corpus"))
+    found = described_images(Corpus(tmp_path / "corpus"))
     by_id = {region.region_id: region for region in made}
     assert len(found) == len(made)
     assert {image.split for image in found} == {"dev", "test"}
@@ -204,8 +204,8 @@ def test_regions_have_the_caption_of_their_triplet_and_the_split_of_their_domain
 def test_a_corpus_without_captions_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     document = json.loads((corpus.folder / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**document, "kind": "edits"}))
-    with pytest.raises(BuildError, match=r"a corpus of kind 'edits' has no captions"):
-        captioned_images(Corpus(tmp_path))
+    with pytest.raises(CorpusError, match=r"a corpus of kind 'edits' has no captions"):
+        described_images(Corpus(tmp_path))
 
 
 def test_a_corpus_without_one_readable_image_is_refused(corpus: Corpus, tmp_path: Path) -> None:
