@@ -50,3 +50,11 @@ class StorageError(SimatError):
 
 class BuildError(SimatError):
     """An index build that cannot start or go on."""
+
+
+class ModelError(SimatError):
+    """A generative model that is unknown, incomplete, or not installed."""
+
+
+class Cancelled(SimatError):
+    """Work that was asked to stop, and did: nothing is half written, nothing is left changed."""

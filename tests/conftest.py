@@ -124,3 +124,51 @@ def samples(sample_index: Path) -> Any:
     import simat
 
     return simat.open(sample_index)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Stable Diffusion, float32."""
+    from tiny_diffusion import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "sd")
+
+
+@pytest.fixture(scope="session")
+def tiny_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one that predicts v."""
+    from tiny_diffusion import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "v", seed=10, prediction="v_prediction")
+
+
+@pytest.fixture(scope="session")
+def tiny_xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Stable Diffusion XL."""
+    from tiny_diffusion import save_tiny_xl
+
+    return save_tiny_xl(tmp_path_factory.mktemp("tiny") / "xl")
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> Any:
+    """A tiny Stable Diffusion, loaded once: leave it as you find it."""
+    from tiny_diffusion import loaded
+
+    return loaded(tiny_folder)
+
+
+@pytest.fixture
+def tiny_v(tiny_v_folder: Path) -> Any:
+    """A tiny model that predicts v, loaded once."""
+    from tiny_diffusion import loaded
+
+    return loaded(tiny_v_folder)
+
+
+@pytest.fixture
+def tiny_xl(tiny_xl_folder: Path) -> Any:
+    """A tiny Stable Diffusion XL, loaded once."""
+    from tiny_diffusion import loaded
+
+    return loaded(tiny_xl_folder)

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval"},
     {"encoders", "embeddings", "heads", "manifest"},
-    {"compose", "composers", "searcher", "backends"},
+    {"compose", "composers", "searcher", "generators"},
+    {"backends"},
+    {"studio"},
     {"engine"},
     {"cli", "sheet"},
 )
@@ -27,7 +29,7 @@ PACKAGES = {
     "finetune": {"finetune", "data", "indexing", "simat"},
     "eval": {"eval", "data", "simat"},
 }
-HEAVY = ("torch", "openvino", "faiss", "open_clip", "timm", "transformers", "sentence_transformers", "pyarrow")
+HEAVY = tuple("torch openvino faiss open_clip timm transformers sentence_transformers diffusers pyarrow".split())
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 
 

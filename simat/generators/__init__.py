@@ -1,0 +1,1 @@
+"""Pieces of the methods that make pictures; imported only with torch, models load when they are first used."""

@@ -1,0 +1,1 @@
+"""Answers queries with generators where no index is open."""
