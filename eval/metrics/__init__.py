@@ -1,0 +1,1 @@
+"""Metrics of made pictures: one module each, on arrays or pictures, and the networks that some of them look through."""
