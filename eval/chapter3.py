@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +14,16 @@ from eval.figures import Chart, Line, Mark, curves, words
 from eval.geometry_spaces import cosine_chart, space_measures, space_table
 from eval.intervals import Estimate, estimate
 from eval.measure import margin
-from eval.methods import METHODS
+from eval.methods import METHODS, OTHER
 from eval.scales import NATURAL
 from eval.simat_score import FIELDS, chance
 from eval.spaces import Space
 from eval.study import SENTENCE_SCALES, Study
 from eval.tables import Cell, Table
 from simat.composers import COMPOSERS
+from simat.composers.captioned import DESCRIBING
 
-AXIS = "SIMAT score [%]"
+AXIS, BANDS = "SIMAT score [%]", "Bands: 95 % intervals by bootstrap over images."
 LABELS = {"subj": "subjects", "rel": "relations", "obj": "objects"}
 
 
@@ -57,12 +58,11 @@ def figure_35(study: Study) -> Part:
         name = "figure-3.5" if number == 1 else f"figure-3.5-{number}"
         lines = []
         for space in family.spaces:
-            found = study.dev_curve(space)
             label, colour = ("vanilla", "#111111") if space.tau is None else (f"τ = {space.tau:g}", None)
-            lines.append(Line(label, found.scales, [100 * value for value in found.values], colour))
+            lines.append(_line(label, study.dev_curve(space).scales, study.dev_estimates(space), colour))
         marks = _clip_marks() if family.towers == ("CLIP", "CLIP") else []
         title = f"SIMAT score over λ, dev: {family.name}"
-        charts.append(curves(name, title, lines, ("λ", AXIS), marks))
+        charts.append(curves(name, title, lines, ("λ", AXIS), marks, note=BANDS))
         tables.append(_curve_table(name, title, "λ", lines))
     return Part("figure-3.5", "Figure 3.5: the scaling factor λ", tables, charts)
 
@@ -96,15 +96,13 @@ def figure_36(study: Study) -> Part:
     for family in study.families:
         found = [study.outcome(space, "delta").estimate(study.setting(space), NATURAL) for space in family.tuned]
         if found:
-            taus = [space.tau or 0.0 for space in family.tuned]
-            values, lows, highs = zip(*((100 * e.value, 100 * e.low, 100 * e.high) for e in found), strict=True)
-            lines.append(Line(family.name, taus, values, None, lows, highs))
+            lines.append(_line(family.name, [space.tau or 0.0 for space in family.tuned], found))
     if not lines:
         return Part("figure-3.6", "Figure 3.6: the training temperature τ")
     known = any(family.tuned and family.towers == ("CLIP", "CLIP") for family in study.families)
     marks = [Mark("thesis, CLIP", published.BEST_TAU, published.BEST_SCORE)] if known else []
-    title, note = "SIMAT score at λ = 1 over τ, test", "Bands: 95 % intervals by bootstrap over images."
-    chart = curves("figure-3.6", title, lines, ("τ", AXIS), marks, logarithmic=True, note=note)
+    title = "SIMAT score at λ = 1 over τ, test"
+    chart = curves("figure-3.6", title, lines, ("τ", AXIS), marks, logarithmic=True, note=BANDS)
     table = _curve_table("figure-3.6", title, "τ", lines)
     return Part("figure-3.6", "Figure 3.6: the training temperature τ", [table], [chart])
 
@@ -158,22 +156,36 @@ def composers(study: Study) -> Part:
     space = study.families[0].main
     setting, plain = study.setting(space), study.outcome(space, "delta")
     rows: list[tuple[Cell, ...]] = []
-    for name in (*COMPOSERS, "own_sentences", "target_caption"):
+    for name, captions in _measured(study):
         outcome = study.outcome(space, name)
         at = outcome.chosen
         gain = margin(setting, outcome, plain)
         scale = at if outcome.method.scaled else None
         ones = outcome.estimate(setting, NATURAL) if outcome.method.scaled else None
-        rows.append((METHODS[name].title, ones, scale, outcome.estimate(setting, at),
+        rows.append((METHODS[name].title.partition(",")[0], captions, ones, scale, outcome.estimate(setting, at),
                      outcome.estimate(setting, at, 5), gain))  # fmt: skip
     note = (
         "λ is chosen on dev for n = 1, scores are of the test domain; margin: at the chosen λ over delta vectors at "
-        "λ = 1 on the same queries, in points. image_text_image, edited_caption and pdv choose an image's description "
-        "among the evaluation's own captions; the last two rows know them as well."
+        "λ = 1 on the same queries, in points. Captions: what images are described by; own are the evaluation's own, "
+        "which tell what it asks for."
     )
-    columns = ("Method", "λ = 1, n = 1", "λ*", "λ*, n = 1", "λ*, n = 5", "Margin")
+    if study.bank is not None:
+        note += (
+            f" The {len(study.foreign):,} captions of {study.bank.folder.name} are none of them, whatever the case and "
+            "the full stop."
+        )
+    columns = ("Method", "Captions", "λ = 1, n = 1", "λ*", "λ*, n = 1", "λ*, n = 5", "Margin")
     table = Table("composers", f"Composers in {space.name}", columns, tuple(rows), note)
     return Part("composers", "Composers side by side", [table])
+
+
+def _measured(study: Study) -> Iterator[tuple[str, str | None]]:
+    """The names of the methods of the composers' table, and whose captions each knows."""
+    for name in COMPOSERS:
+        yield name, "own" if name in DESCRIBING else None
+        if name in DESCRIBING and study.bank is not None:
+            yield name + OTHER, study.bank.folder.name
+    yield from (("own_sentences", "own"), ("target_caption", "own"))
 
 
 def geometry(study: Study) -> Part:
@@ -245,9 +257,16 @@ def _clip_marks() -> list[Mark]:
     return [*marks, Mark(f"thesis, τ = {published.BEST_TAU:g}", NATURAL, published.BEST_SCORE)]
 
 
+def _line(label: str, places: Sequence[float], found: Sequence[Estimate], colour: str | None = None) -> Line:
+    values, lows, highs = zip(*((100 * one.value, 100 * one.low, 100 * one.high) for one in found), strict=True)
+    return Line(label, places, values, colour, lows, highs)
+
+
 def _curve_table(name: str, title: str, axis: str, lines: Sequence[Line]) -> Table:
     places = sorted({x for line in lines for x in line.x})
-    by_line = [dict(zip(line.x, line.y, strict=True)) for line in lines]
+    ends = [zip(line.y, line.low, line.high, strict=True) for line in lines]
+    found = [[Estimate(*(share / 100 for share in one)) for one in each] for each in ends]
+    by_line = [dict(zip(line.x, cells, strict=True)) for line, cells in zip(lines, found, strict=True)]
     rows = tuple((f"{x:g}", *(values.get(x) for values in by_line)) for x in places)
     return Table(name, title, (axis, *(line.label for line in lines)), rows)
 

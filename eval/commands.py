@@ -30,6 +30,10 @@ OracleOption = Annotated[
 CaptionsOption = Annotated[
     Path | None, typer.Option(help="A corpus of captions or scenes, for R@1 and for sentences.", show_default=False)
 ]
+BankOption = Annotated[
+    Path | None,
+    typer.Option(help="A corpus whose captions describe images, beside the evaluation's own.", show_default=False),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of bootstrap draws and of ties.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PlotOption = Annotated[Path | None, typer.Option(help="Where a chart goes: PNG.")]
@@ -45,13 +49,16 @@ def simat(
     corpus: CorpusArgument,
     encoder: EncoderOption = "offline",
     heads: HeadsOption = None,
-    composer: Annotated[str, typer.Option(help="One or several, separated by commas.")] = "delta",
+    composer: Annotated[
+        str, typer.Option(help="One or several, separated by commas; pdv:other with --bank.")
+    ] = "delta",
     scale: Annotated[str, typer.Option(help="The values of λ to choose from.")] = "0.5,1,1.5,2,3",
     oracle: OracleOption = "annotation",
     domain: Annotated[str, typer.Option(help="dev or test.")] = "test",
     k: Annotated[str, typer.Option("-k", help="Numbers of images to look at.")] = "1,5",
     target: Annotated[str | None, typer.Option(help="Only the queries that ask for this word.")] = None,
     captions: CaptionsOption = None,
+    bank: BankOption = None,
     features: FeaturesOption = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -63,14 +70,15 @@ def simat(
     from eval.measure import margin, measure, outcome_chart, outcome_table
     from eval.methods import find_methods, set_up
     from eval.spaces import load_space
-    from eval.study import caption_texts
+    from eval.study import bank_texts, caption_texts
 
     methods, scales, ks = find_methods(composer.split(",")), _floats(scale, "--scale"), _counts(k)
     bench = open_bench(Corpus(corpus, "simat"), oracle, seed)
     task = bench.task(domain) if target is None else bench.task(domain).only(target)
     with progress() as bars:
         texts = caption_texts(Corpus(captions)) if captions else ()
-        setting = set_up(bench, load_space(encoder, heads, features), texts, bars)
+        others = bank_texts(Corpus(bank), bench) if bank else ()
+        setting = set_up(bench, load_space(encoder, heads, features), texts, bars, others)
         bars.start("composers", len(methods), "composers")
         outcomes = []
         for method in methods:
@@ -149,6 +157,7 @@ def chapter3(
     sweep: SweepOption = None,
     taus: TausOption = None,
     captions: CaptionsOption = None,
+    bank: BankOption = None,
     oracle: OracleOption = "annotation",
     only: Annotated[str | None, typer.Option(help="Parts, separated by commas, e.g. table-3.1.")] = None,
     seed: SeedOption = 0,
@@ -159,7 +168,7 @@ def chapter3(
 
     names = find_parts(only.split(",")) if only else []
     with progress() as bars:
-        study = _study(corpus, encoder, sweep, taus, captions, oracle, seed)
+        study = _study(corpus, encoder, sweep, taus, (captions, bank), oracle, seed)
         study.progress = bars
         parts = write_report(study, out, names, bars)
     if json:
@@ -176,6 +185,7 @@ def table(
     sweep: SweepOption = None,
     taus: TausOption = None,
     captions: CaptionsOption = None,
+    bank: BankOption = None,
     oracle: OracleOption = "annotation",
     seed: SeedOption = 0,
     json: JsonOption = False,
@@ -187,7 +197,7 @@ def table(
 
     (part,) = find_parts([f"table-{name}" if name in {"3.1", "3.2", "3.3"} else name])
     with progress() as bars:
-        study = _study(corpus, encoder, sweep, taus, captions, oracle, seed)
+        study = _study(corpus, encoder, sweep, taus, (captions, bank), oracle, seed)
         study.progress = bars
         measured = PARTS[part](study)
     _show(measured.tables, measured.charts, json, plot, {"part": part, "corpus": str(corpus)})
@@ -198,7 +208,7 @@ def _study(
     encoders: list[str] | None,
     sweeps: list[Path] | None,
     taus: str | None,
-    captions: Path | None,
+    texts: tuple[Path | None, Path | None],
     oracle: str,
     seed: int,
 ) -> Study:
@@ -210,7 +220,8 @@ def _study(
     bench = open_bench(Corpus(corpus, "simat"), oracle, seed)
     _ = bench.dev, bench.test  # a corpus without one of them is refused before an encoder is loaded
     families = find_families(specs, sweeps or [], _floats(taus, "--taus") if taus else ())
-    return Study(bench, families, Corpus(captions) if captions else None)
+    captions, bank = (Corpus(folder) if folder else None for folder in texts)
+    return Study(bench, families, captions, bank)
 
 
 def _show(

@@ -20,8 +20,8 @@ from simat.composers.background import Background, EncodeTexts, sample_ids
 from simat.composers.captioned import FUSED
 from simat.composers.fused import (
     PENALTY,
+    basic_ranges,
     basic_vectors,
-    centred_range,
     cosine_range,
     harris,
     multiply,
@@ -248,4 +248,5 @@ def _halves(asked: Asked, composer: str, rows: np.ndarray, edits: np.ndarray) ->
     if composer == "product":
         return (_Halves(images, cosine_range(known.sample, images)), _Halves(goals, cosine_range(known.sample, goals)))
     ours, theirs = basic_vectors(known, images, goals)
-    return _Halves(ours, centred_range(known, ours)), _Halves(theirs, centred_range(known, theirs))
+    first, second = basic_ranges(known, ours, theirs)
+    return _Halves(ours, first), _Halves(theirs, second)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,18 @@ def estimate(success: Bool[np.ndarray, " q"], task: Task, rng: np.random.Generat
         rng: of the draws.
         draws: how many.
     """
-    hits, weights = _per_image(success, task)
-    scores = _redrawn(hits, weights, rng, draws)
-    low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(hits.sum() / weights.sum()), float(low), float(high))
+    return estimates([success], task, rng, draws)[0]
+
+
+def estimates(
+    successes: Sequence[Bool[np.ndarray, " q"]], task: Task, rng: np.random.Generator, draws: int = DRAWS
+) -> list[Estimate]:
+    """:func:`estimate` of several outcomes of one task, such as a curve over λ, all from the same draw of images."""
+    hits = np.stack([_per_image(success, task)[0] for success in successes], axis=1)
+    weights = _per_image(successes[0], task)[1]
+    low, high = np.quantile(_redrawn(hits, weights, rng, draws), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    values = hits.sum(0) / weights.sum()
+    return [Estimate(*map(float, one)) for one in zip(values, low, high, strict=True)]
 
 
 def difference(
@@ -54,7 +63,7 @@ def difference(
     """How much better ``first`` scores than ``second`` on the same queries, with the interval of the paired draw."""
     hits, weights = _per_image(first, task)
     others, _ = _per_image(second, task)
-    scores = _redrawn(hits - others, weights, rng, draws)
+    scores = _redrawn((hits - others)[:, None], weights, rng, draws)
     low, high = np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float((hits - others).sum() / weights.sum()), float(low), float(high))
 
@@ -69,9 +78,9 @@ def _per_image(
 
 
 def _redrawn(
-    hits: Float[np.ndarray, " images"], weights: Float[np.ndarray, " images"], rng: np.random.Generator, draws: int
-) -> Float[np.ndarray, " draws"]:
+    hits: Float[np.ndarray, "images s"], weights: Float[np.ndarray, " images"], rng: np.random.Generator, draws: int
+) -> Float[np.ndarray, "draws s"]:
     count = len(hits)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws)
-    total: Float[np.ndarray, " draws"] = drawn @ hits / np.maximum(drawn @ weights, np.finfo(np.float64).tiny)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    total: Float[np.ndarray, "draws s"] = drawn @ hits / np.maximum(drawn @ weights, np.finfo(np.float64).tiny)[:, None]
     return total

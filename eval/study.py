@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data.captioned import captioned_images
 from data.corpus import MANIFEST, Corpus
 from eval.bench import Bench
 from eval.captioned import Captioned, Recalls, captioned, recalls
+from eval.intervals import Estimate, estimates
 from eval.measure import Outcome, curve, measure
-from eval.methods import METHODS, Setting, set_up
+from eval.methods import METHODS, Setting, foreign_captions, set_up
 from eval.published import BEST_TAU, thesis_name
 from eval.scales import Curve
 from eval.spaces import Space, Towers
@@ -70,6 +73,7 @@ class Study:
         bench: corpus, queries, oracle, seed.
         families: at least one.
         captions: a corpus of captions: for R@1, and for sentences that are not the evaluation's own.
+        bank: a corpus whose captions describe images in the composers' table, beside the evaluation's own.
         scales: the values of λ of Figure 3.5.
         progress: told of what is encoded.
     """
@@ -77,6 +81,7 @@ class Study:
     bench: Bench
     families: Sequence[Family]
     captions: Corpus | None = None
+    bank: Corpus | None = None
     scales: Sequence[float] = CURVE_SCALES
     progress: Progress = field(default_factory=Silent)
     _settings: dict[int, Setting] = field(default_factory=dict)
@@ -89,7 +94,7 @@ class Study:
         """A space with its vectors."""
         if id(space) not in self._settings:
             outside = self.captioned.captions if self.captions is not None else ()
-            self._settings[id(space)] = set_up(self.bench, space, outside, self.progress)
+            self._settings[id(space)] = set_up(self.bench, space, outside, self.progress, self.foreign)
         return self._settings[id(space)]
 
     def outcome(self, space: Space, method: str) -> Outcome:
@@ -100,12 +105,26 @@ class Study:
             self._outcomes[key] = measure(self.setting(space), METHODS[method], self.bench.test, CHOICES, (1, 5), also)
         return self._outcomes[key]
 
+    @cached_property
+    def foreign(self) -> Sequence[str]:
+        """The captions of the bank that are none of the evaluation's own; empty without a bank.
+
+        Raises:
+            CorpusError: a bank without captions.
+            QueryError: a bank with no caption but the evaluation's own.
+        """
+        return bank_texts(self.bank, self.bench) if self.bank is not None else ()
+
     def dev_curve(self, space: Space, method: str = "delta") -> Curve:
         """The dev scores of a method over λ, as Figure 3.5 has them."""
         key = (id(space), method)
         if key not in self._curves:
             self._curves[key] = curve(self.setting(space), METHODS[method], self.bench.dev, self.scales)
         return self._curves[key]
+
+    def dev_estimates(self, space: Space) -> list[Estimate]:
+        """The scores of :meth:`dev_curve` with their intervals, all from one draw of images."""
+        return estimates([one.success for one in self.dev_curve(space).scores], self.bench.dev, self.bench.rng())
 
     @property
     def captioned(self) -> Captioned:
@@ -136,6 +155,7 @@ class Study:
         return {
             "corpus": _corpus(self.bench.corpus),
             "captions": None if self.captions is None else _corpus(self.captions),
+            "bank": None if self.bank is None else _corpus(self.bank),
             "oracle": self.bench.oracle.name,
             "seed": self.bench.seed,
             "spaces": spaces,
@@ -186,6 +206,16 @@ def caption_texts(corpus: Corpus) -> tuple[str, ...]:
         QueryError: as :func:`eval.captioned.captioned`.
     """
     return captioned(corpus, per_image=1).captions
+
+
+def bank_texts(corpus: Corpus, bench: Bench) -> list[str]:
+    """The captions of a corpus that are none of the bench's own.
+
+    Raises:
+        CorpusError: a corpus without captions.
+        QueryError: none are left.
+    """
+    return foreign_captions((text for image in captioned_images(corpus) for text in image.captions), bench.captions)
 
 
 def _family(spec: str, towers: Towers, heads: Sequence[Heads]) -> Family:

@@ -47,10 +47,18 @@ def slow_projection() -> np.ndarray:
     contrast = np.zeros((len(mean), len(mean)))
     for share, texts in ((0.8, LISTS[0]), (-0.2, LISTS[1])):
         for x in texts:
-            contrast += share * np.outer(x - mean, x - mean) / len(texts)
+            contrast += share * np.outer(x - mean, x - mean) / (len(texts) - 1)
     values, vectors = np.linalg.eigh(contrast)
     kept = [i for i in range(len(values)) if values[i] > 1e-6 * values[-1]]
     return sum(np.outer(vectors[:, i], vectors[:, i]) for i in kept)
+
+
+@cache
+def slow_least() -> tuple[float, float]:
+    """The least products of centred images, and of centred objects and images, pair by pair."""
+    mu_t, mu_v = LISTS[0].mean(0), ROWS.mean(0)
+    of_images = min(float((x - mu_v) @ (y - mu_v)) for x in ROWS for y in ROWS)
+    return of_images, min(float((text - mu_t) @ (x - mu_v)) for text in LISTS[0] for x in ROWS)
 
 
 def slow_basic(image: np.ndarray, text: str, scale: float) -> list[float]:
@@ -58,8 +66,9 @@ def slow_basic(image: np.ndarray, text: str, scale: float) -> list[float]:
     projection, mu_t, mu_v = slow_projection(), LISTS[0].mean(0), ROWS.mean(0)
     raw_v = [float(projection @ (image - mu_v) @ (x - mu_v)) for x in ROWS]
     raw_t = [float((word(text) - mu_t) @ (x - mu_v)) for x in ROWS]
-    v = [max((s - min(raw_v)) / abs(min(raw_v)), 0) for s in raw_v]
-    t = [max((s - min(raw_t)) / abs(min(raw_t)), 0) ** scale for s in raw_t]
+    least_v, least_t = slow_least()
+    v = [max((s - least_v) / abs(least_v), 0) for s in raw_v]
+    t = [max((s - least_t) / abs(least_t), 0) ** scale for s in raw_t]
     return [a * b - 0.1 * min(1, scale) * (a + b) ** 2 for a, b in zip(v, t, strict=True)]
 
 

@@ -12,9 +12,9 @@ from triplet_world import TRIPLETS, WORDS, TripletEncoder, triplet_corpus
 
 from data.corpus import Corpus
 from eval.bench import Bench, open_bench
-from eval.intervals import difference, estimate
+from eval.intervals import difference, estimate, estimates
 from eval.measure import margin, measure, outcome_chart, outcome_table
-from eval.methods import METHODS, Setting, few_captions, find_methods, set_up
+from eval.methods import METHODS, Setting, few_captions, find_methods, foreign_captions, set_up
 from eval.scales import Curve, check_scales, scale_curve
 from eval.simat_score import Score, Steps, Task, chance, nearest_along, nearest_others, read_task, score
 from eval.spaces import Space, Towers
@@ -235,3 +235,38 @@ def test_perfect_encoder_shows_what_it_reads() -> None:
     rows = encoder.encode_images([picture(triplet) for triplet in TRIPLETS])
     texts = encoder.encode_texts([f"A {s} {r} a {o}." for s, r, o in TRIPLETS])
     np.testing.assert_array_equal(rows, texts)
+
+
+def test_curve_of_intervals_is_each_interval_alone() -> None:
+    rng = np.random.default_rng(3)
+    task = random_task(rng, 30, 200)
+    successes = [rng.random(200) < share for share in (0.1, 0.5, 0.9)]
+    together = estimates(successes, task, np.random.default_rng(0))
+    for one, success in zip(together, successes, strict=True):
+        alone = estimate(success, task, np.random.default_rng(0))
+        assert vars(one) == pytest.approx(vars(alone))
+        assert one.low < one.value < one.high
+
+
+def test_foreign_captions_are_none_of_our_own_whatever_case_and_stops() -> None:
+    own = ["A cat biting a bus.", "A dog."]
+    found = foreign_captions(["a cat biting a bus", "A DOG!", "a cat biting a bus at night", "dog", "dog"], own)
+    assert found == ["a cat biting a bus at night", "dog"]
+    with pytest.raises(QueryError, match="every caption of the other corpus is one of the evaluation's own; give an"):
+        foreign_captions(["a dog"], own)
+
+
+def test_other_captions_describe_images_and_leave_the_own_ones_alone(bench: Bench, own_cache: Path) -> None:
+    encoder = TripletEncoder()
+    space = Space("triplets", Towers(encoder, encoder))
+    bank = [f"{s} {r} {o} at night" for s, r, o in TRIPLETS]
+    plain, both = set_up(bench, space), set_up(bench, space, bank=bank)
+    misleading = set_up(bench, space, bank=["cat licking van, drawn"])
+    for name in ("image_text_image", "edited_caption", "pdv"):
+        own = [measure(setting, METHODS[name], bench.test, [1.0]).score(1.0) for setting in (plain, both, misleading)]
+        assert own[0].total == own[1].total == own[2].total == pytest.approx(1.0)
+        other = f"{name}:other"
+        assert measure(both, METHODS[other], bench.test, [1.0]).score(1.0).total == pytest.approx(1.0)
+        assert measure(misleading, METHODS[other], bench.test, [1.0]).score(1.0).total < 0.7
+        with pytest.raises(QueryError, match="there are no captions of another corpus; give a corpus with --bank"):
+            METHODS[other].find(plain, bench.test, [1.0], 1)

@@ -19,7 +19,7 @@ from triplet_world import SLOTS, STEP, TripletEncoder, picture, triplet_corpus
 from data.corpus import Corpus
 from eval import published
 from eval.bench import open_bench
-from eval.chapter3 import PARTS, figure_37, table_31, table_32
+from eval.chapter3 import PARTS, composers, figure_35, figure_37, table_31, table_32
 from eval.examples import FOUND, example_sheet, examples
 from eval.figures import Line, curves
 from eval.intervals import Estimate
@@ -182,6 +182,38 @@ def test_retrieval_needs_captions_and_says_so(corpus: Corpus, captions: Corpus, 
     measured = table_32(study_of(corpus, captions)).tables[0]
     assert measured.rows[0][3] is not None
     assert "6 images with five captions" in measured.note
+
+
+def test_composers_are_scored_with_the_captions_of_another_corpus_beside_the_own(
+    corpus: Corpus, captions: Corpus, own_cache: Path
+) -> None:
+    study = study_of(corpus)
+    study.bank = captions
+    table = composers(study).tables[0]
+    rows = [(row[0], row[1]) for row in table.rows]
+    for name in ("image_text_image", "edited_caption", "pdv"):
+        assert rows.index((name, captions.folder.name)) == rows.index((name, "own")) + 1
+    assert ("Delta vectors", None) in rows
+    assert f"30 captions of {captions.folder.name}" in table.note
+    scores = {row[:2]: row[4].value for row in table.rows}  # type: ignore[union-attr]
+    assert scores["pdv", "own"] == pytest.approx(1)
+    assert scores["image_text_image", captions.folder.name] < 0.9  # its captions have none of the words
+    assert table_31(study).tables[0].rows == table_31(study_of(corpus)).tables[0].rows
+    alone = composers(study_of(corpus)).tables[0]
+    assert {row[1] for row in alone.rows} == {None, "own"}
+
+
+def test_curves_over_the_scale_have_their_intervals(corpus: Corpus, own_cache: Path) -> None:
+    study = study_of(corpus)
+    part = figure_35(study)
+    hot = study.families[0].tuned[-1]
+    shown = dict(zip(part.tables[0].column("λ"), part.tables[0].column("τ = 0.5"), strict=True))
+    for scale, expected in zip(study.dev_curve(hot).scales, study.dev_estimates(hot), strict=True):
+        cell = shown[f"{scale:g}"]
+        assert isinstance(cell, Estimate)
+        assert vars(cell) == pytest.approx(vars(expected))
+    assert any(one.low < one.value < one.high for one in study.dev_estimates(hot))
+    assert "95 % intervals" in part.charts[0].note
 
 
 def test_breakdown_by_target_adds_up_to_the_score(corpus: Corpus, own_cache: Path) -> None:

@@ -120,7 +120,17 @@ class Background:
     @cached_property
     def projection(self) -> Projection:
         """The subspace of BASIC, from lists of objects and styles that come with the package."""
-        return contrastive_projection(self._encode([*shipped(OBJECTS)]), self._encode([*shipped(STYLES)]))
+        return contrastive_projection(self._objects, self._encode([*shipped(STYLES)]))
+
+    @cached_property
+    def least(self) -> tuple[float, float]:
+        """s_min of BASIC: the least product of two centred images of the sample, and of an object and an image."""
+        images, objects = self.sample - self.mean, self._objects - self.projection.mean
+        return float((images @ images.T).min()), float((objects @ images.T).min())
+
+    @cached_property
+    def _objects(self) -> Rows:
+        return self._encode([*shipped(OBJECTS)])
 
     def _encoded(self, texts: tuple[str, ...]) -> Rows:
         if self._key is None or len(texts) < KEPT:
@@ -142,13 +152,13 @@ def contrastive_projection(
 ) -> Projection:
     """Contrastive PCA of texts: the leading eigenvectors of C = (1 − α)·C₊ − α·C₋.
 
-    C₊ and C₋ are the second moments of the positive and negative texts about the mean of the positive ones
-    (BASIC, arXiv 2510.25387). Only eigenvectors with positive eigenvalues are kept: there, what pictures are of
-    outweighs how they look.
+    C₊ and C₋ are the second moments of the positive and negative texts about the mean of the positive ones, the sums
+    divided by their numbers less one (BASIC, arXiv 2510.25387). Only eigenvectors with positive eigenvalues are kept:
+    there, what pictures are of outweighs how they look.
     """
     mean = positive.mean(0, dtype=np.float64)
     ours, theirs = positive - mean, negative - mean
-    contrast = (1 - alpha) * ours.T @ ours / len(ours) - alpha * theirs.T @ theirs / len(theirs)
+    contrast = (1 - alpha) * ours.T @ ours / (len(ours) - 1) - alpha * theirs.T @ theirs / (len(theirs) - 1)
     values, vectors = np.linalg.eigh(contrast)
     best = vectors[:, ::-1][:, : min(components, max(1, int((values > values[-1] * 1e-6).sum())))]
     return Projection(np.asarray(mean, np.float32), np.ascontiguousarray(best, np.float32))

@@ -10,6 +10,7 @@ from simat.composers.words import rewrite
 from simat.edits import Edit
 
 FUSED = 0.5  # β of PDV
+DESCRIBING = ("image_text_image", "edited_caption", "pdv")  # the composers of this file
 
 
 def image_text_image(parts: Parts) -> Vector:
@@ -38,10 +39,10 @@ def pdv(parts: Parts) -> Vector:
     """x = (1 − β)·(E_img(I) + λ·Δ) + β·(E_txt(c) + λ·Δ), Δ = E_txt(c′) − E_txt(c), normalised (PDV, arXiv 2502.07215).
 
     The prompt directional vector Δ leads from the reference's description to the description with the edits; added
-    to the image, added to the description, and fused: the paper's PDV-I, PDV-T and PDV-F. Inferred: the description c
-    is the nearest caption of a bank, c′ is c with its words replaced, both steps have the same length λ, and
-    β = 0.5; the paper takes c from a captioner or from textual inversion and tunes all three. λ = 0 is half the image
-    and half its caption.
+    to the image, added to the description, and fused: the paper's PDV-I, PDV-T and PDV-F, all of unit vectors, with
+    α_I = α_T = λ. The paper has c from a captioner or from textual inversion and c′ from a language model, and tunes α
+    between 0.9 and 1.4 and β between 0.55 and 0.9; here c is the nearest caption of a bank, c′ is c with its words
+    replaced, and β = 0.5. λ = 0 is half the image and half its caption.
     """
     caption, start = _description(parts)
     step = caption_step(parts, caption, start, parts.changes())
