@@ -4,6 +4,7 @@
 >>> engine = simat.open("INDEX")
 >>> engine.search("a place to pray", k=5)
 >>> engine.edit("dog.jpg", "dog -> cat", k=5)
+>>> simat.studio().answer(simat.Query(image="dog.jpg", edits="dog -> cat"), "diffedit")
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from simat.engine import Engine
     from simat.engine import open_engine as open
     from simat.errors import SimatError
+    from simat.studios import Studio
+    from simat.studios import open_studio as studio
     from simat.types import Answer, EmbeddingSpace, Query, Result
 
 __version__ = "0.1.0"
@@ -28,9 +31,11 @@ __all__ = [
     "Query",
     "Result",
     "SimatError",
+    "Studio",
     "load_encoder",
     "open",
     "parse_edits",
+    "studio",
 ]
 
 _HOMES = {
@@ -41,9 +46,11 @@ _HOMES = {
     "Query": ("simat.types", "Query"),
     "Result": ("simat.types", "Result"),
     "SimatError": ("simat.errors", "SimatError"),
+    "Studio": ("simat.studios", "Studio"),
     "load_encoder": ("simat.encoders", "load_encoder"),
     "open": ("simat.engine", "open_engine"),
     "parse_edits": ("simat.edits", "parse_edits"),
+    "studio": ("simat.studios", "open_studio"),
 }
 
 

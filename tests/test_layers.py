@@ -17,7 +17,7 @@ LAYERS = (
     {"encoders", "embeddings", "heads", "manifest"},
     {"compose", "composers", "searcher", "generators"},
     {"backends"},
-    {"studio"},
+    {"studios"},
     {"engine"},
     {"cli", "sheet"},
 )
@@ -29,7 +29,10 @@ PACKAGES = {
     "finetune": {"finetune", "data", "indexing", "simat"},
     "eval": {"eval", "data", "simat"},
 }
-HEAVY = tuple("torch openvino faiss open_clip timm transformers sentence_transformers diffusers pyarrow".split())
+HEAVY = (
+    *("torch", "openvino", "faiss", "open_clip", "timm", "transformers", "sentence_transformers"),
+    *("diffusers", "pyarrow"),
+)
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 
 

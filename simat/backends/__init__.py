@@ -1,9 +1,14 @@
-"""Backends: different ways to answer the same query; each an entry point ``(Resources) -> Backend``."""
+"""Backends: different ways to answer the same query; each an entry point.
+
+One that finds takes what an open index offers: ``(Resources) -> Backend``. One that makes pictures takes what all
+generators share, with or without an index: ``(Tools) -> Generator``, and declares ``Settings``, a frozen dataclass.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -11,8 +16,13 @@ from jaxtyping import Float32
 from simat.composers import Background
 from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError
+from simat.generators.options import ModelOptions
 from simat.searcher import Searcher
-from simat.types import Accepts, ImageEncoder, Query
+from simat.types import Accepts, Answer, Cancel, ImageEncoder, OnStep, Query
+
+if TYPE_CHECKING:
+    from simat.generators.inversion import Trajectories
+    from simat.generators.model import Diffusion
 
 ALWAYS = frozenset({"k", "include_self"})  # every backend may return several answers
 
@@ -43,6 +53,49 @@ class Resources(Protocol):
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
         """Unit rows, remembered from one query to the next."""
+        ...
+
+
+@runtime_checkable
+class Tools(Protocol):
+    """What generators get: loaded when first asked for, once for all of them."""
+
+    @property
+    def options(self) -> ModelOptions:
+        """Which model, where it runs, how precisely."""
+        ...
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The diffusion model that the options name."""
+        ...
+
+    @property
+    def trajectories(self) -> Trajectories:
+        """Inversions of pictures, kept from one answer to the next."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A backend that makes pictures, and can be tuned.
+
+    Its answers hold ``extras``: ``config`` (the settings as used), ``seed`` (of the first sample), ``models``
+    (fingerprints by role), and what the method has to show.
+    """
+
+    name: str
+    accepts: Accepts
+    Settings: type[Any]
+
+    def answer(
+        self,
+        query: Query,
+        on_step: OnStep | None = None,
+        cancel: Cancel | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Answer one query; ``settings`` are values for the fields of ``Settings``, as they are or as text."""
         ...
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float32
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from simat.errors import ModelError
 from simat.files import sha256_file, sha256_text
@@ -122,17 +123,8 @@ class Diffusion:
 
     @cached_property
     def defaults(self) -> Mapping[str, Mapping[str, Any]]:
-        """Settings by backend that suit this model better than the method's own.
-
-        Raises:
-            ModelError: the file ``simat.json`` of the model's folder cannot be read.
-        """
-        path = self.folder / DEFAULTS
-        try:
-            document = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-            return {str(name): dict(values) for name, values in document.get("settings", {}).items()}
-        except (ValueError, AttributeError, TypeError, OSError) as error:
-            raise ModelError("the settings of a model cannot be read", got=str(path)) from error
+        """Settings by backend that suit this model better than the method's own; see :func:`defaults_of`."""
+        return defaults_of(self.folder)
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Latents:
@@ -155,6 +147,23 @@ class Diffusion:
         """The pictures of latents."""
         rows = (self.decode(latents) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return [Image.fromarray(row) for row in rows]
+
+    @torch.no_grad()
+    def preview(self, latents: Latents) -> Image.Image:
+        """A small picture of one latent, without the autoencoder: a linear map of its channels to colours."""
+        colours = latents[0].permute(1, 2, 0).float() @ self._colours[:-1] + self._colours[-1]
+        return Image.fromarray((colours.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+
+    @cached_property
+    def _colours(self) -> Float32[torch.Tensor, "channels_and_one 3"]:
+        """Least squares from latents to the colours they decode to, on smooth noise."""
+        coarse = torch.randn(1, self.channels, 8, 8, generator=torch.Generator("cpu").manual_seed(0))
+        latents = interpolate(coarse, (self.grid, self.grid), mode="bicubic").to(self.device)
+        colours = adaptive_avg_pool2d(self.decode(latents), self.grid)[0].flatten(1).T
+        inputs = latents[0].flatten(1).T
+        ones = torch.ones(len(inputs), 1, device=self.device)
+        fitted: torch.Tensor = torch.linalg.lstsq(torch.cat([inputs, ones], 1), colours).solution
+        return fitted
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str]) -> Prompts:
@@ -220,13 +229,32 @@ def load(options: ModelOptions) -> Diffusion:
         ModelError: no such model, a pipeline without what text-conditional latent diffusion needs, no such device.
     """
     folder = locate(options.model)
-    device = _device(options)
+    device = device_of(options)
     dtype = _dtype(options, device)
     pipe = load_pipeline(folder, options, device, dtype)
     return Diffusion(options.model, folder, pipe, device, dtype)
 
 
-def _device(options: ModelOptions) -> torch.device:
+def defaults_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Settings by backend that a model's folder asks for in its ``simat.json``; nothing where there is none.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    path = folder / DEFAULTS
+    try:
+        document = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        return {str(name): dict(values) for name, values in document.get("settings", {}).items()}
+    except (ValueError, AttributeError, TypeError, OSError) as error:
+        raise ModelError("the settings of a model cannot be read", got=str(path)) from error
+
+
+def device_of(options: ModelOptions) -> torch.device:
+    """Where the options want networks to run.
+
+    Raises:
+        ModelError: CUDA is wanted and not there.
+    """
     found = torch.cuda.is_available()
     if options.device == "cuda" and not found:
         raise ModelError("no CUDA device", got="device=cuda", remedy="use device=cpu or install a CUDA torch")

@@ -1,1 +1,0 @@
-"""Answers queries with generators where no index is open."""
