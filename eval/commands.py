@@ -124,6 +124,26 @@ def retrieval(
 
 
 @app.command()
+def photos(
+    folder: Annotated[Path, typer.Argument(help="Photographs with a labels.csv.", show_default=False)],
+    encoder: EncoderOption = "offline",
+    heads: HeadsOption = None,
+    seed: SeedOption = 0,
+    json: JsonOption = False,
+) -> None:
+    """Every composer on labelled photographs: "tiger -> leopard" must find a leopard; with 95 % intervals."""
+    from data.labels import read_labels
+    from eval.photos import open_album, photo_table
+    from eval.spaces import load_space
+
+    labelled = read_labels(folder)
+    with progress() as bars:
+        space = load_space(encoder, heads)
+        table = photo_table(open_album(space, labelled, bars), space.name, seed, bars)
+    _show([table], [], json, None, {"folder": str(folder), "photographs": len(labelled)})
+
+
+@app.command()
 def geometry(
     subject: Annotated[
         str, typer.Argument(metavar="SPACE|WORDS", help="An encoder, or words with vectors.", show_default=False)
