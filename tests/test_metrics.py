@@ -19,10 +19,10 @@ from eval.metrics.features import InceptionFeatures, load_extractor
 from eval.metrics.frechet import csfid, fid, sfid
 from eval.metrics.masks import dilated, grid_ceiling, mask_iou, resized
 from eval.metrics.naming import metric_name
-from eval.metrics.perceptual import FeatureDistance, PerceptualDistance, load_distance
+from eval.metrics.perceptual import PairDistance, load_distance
 from eval.metrics.pixels import change, pixels_of, psnr
 from eval.metrics.segmentation import class_ious, confusion, mean_iou
-from simat.errors import EncoderError, ImageError, QueryError
+from simat.errors import EncoderError, ImageError, QueryError, SimatError
 
 MASKS = arrays(bool, (4, 6))
 MAPS = arrays(np.int64, (5, 4), elements=st.sampled_from([0, 1, 2, 255]))
@@ -33,7 +33,7 @@ def noise(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
 
 
 def test_metric_from_another_extractor_never_carries_the_bare_name() -> None:
-    assert metric_name("LPIPS", "lpips:alex") == "LPIPS"
+    assert metric_name("LPIPS", "alex") == "LPIPS"
     assert metric_name("LPIPS", "efficientnet") == "LPIPS on efficientnet"
     assert metric_name("FID", "inception") == "FID"
     assert metric_name("mIoU", "segmenter") == "mIoU on segmenter"
@@ -191,7 +191,7 @@ def test_offline_classifier_knows_a_real_cat() -> None:
     assert correct(logits, np.array([281, 281]), (281, 151, 340)).tolist()[0]  # tabby, not Chihuahua, not zebra
 
 
-def test_lpips_sees_pairs_at_256_pixels_from_minus_one_to_one() -> None:
+def test_lpips_sees_pairs_at_256_pixels_as_its_package_does() -> None:
     import lpips
     import torch
 
@@ -203,23 +203,12 @@ def test_lpips_sees_pairs_at_256_pixels_from_minus_one_to_one() -> None:
     ]
     with torch.inference_mode():
         expected = 100 * network(*tensors).flatten().numpy()
-    found = PerceptualDistance("x", network)([p[0] for p in pairs], [p[1] for p in pairs])
+    ours = PairDistance("alex", lambda one, other: network(one, other, normalize=True))
+    found = ours([p[0] for p in pairs], [p[1] for p in pairs])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert found[1] == 0
-
-
-def test_feature_distance_is_that_of_a_loop() -> None:
-    import torch
-
-    one, other = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
-    expected = np.zeros(2)
-    for n in range(2):
-        for y in range(4):
-            for x in range(5):
-                a, b = one[n, :, y, x].numpy(), other[n, :, y, x].numpy()
-                expected[n] += np.square(a / np.linalg.norm(a) - b / np.linalg.norm(b)).sum() / (3 * 20)
-    found = FeatureDistance(lambda batch: [batch])(one, other).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    with pytest.raises(QueryError, match="between pairs; got 1 and 0 pictures"):
+        ours([noise(0)], [])
 
 
 def test_offline_distance_grows_with_noise() -> None:
@@ -233,8 +222,8 @@ def test_offline_distance_grows_with_noise() -> None:
     assert distance.name == "efficientnet"
     assert found[0] == 0
     assert found[0] < found[1] < found[2]
-    with pytest.raises(QueryError, match=r"no such distance; got 'lpips:none'"):
-        load_distance("lpips:none")
+    with pytest.raises(SimatError, match=r"no such perceptual distance; got 'none'"):
+        load_distance("none")
 
 
 def test_inception_sees_what_a_filter_without_aliasing_leaves() -> None:

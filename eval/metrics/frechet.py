@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +10,8 @@ from jaxtyping import Float
 from simat.errors import QueryError
 
 Features = Float[np.ndarray, "n d"]
-Kind = Literal["mean", "mean+diag"]
-KINDS: tuple[Kind, Kind] = ("mean", "mean+diag")
+
+KINDS = ("mean", "mean+diag")
 
 
 def fid(one: Features, other: Float[np.ndarray, "m d"]) -> float:
@@ -35,7 +34,7 @@ def fid(one: Features, other: Float[np.ndarray, "m d"]) -> float:
     return float(_mean_gap(one, other) + np.trace(first) + np.trace(second) - 2 * cross)
 
 
-def sfid(one: Features, other: Float[np.ndarray, "m d"], kind: Kind = "mean+diag") -> float:
+def sfid(one: Features, other: Float[np.ndarray, "m d"], kind: str = "mean+diag") -> float:
     """The Fréchet distance of Gaussians without off-diagonal covariance (Kim et al. 2020; thesis 4.4.1).
 
     Args:
@@ -60,7 +59,7 @@ def csfid(
     targets: Sequence[str],
     other: Float[np.ndarray, "m d"],
     classes: Sequence[str],
-    kind: Kind = "mean+diag",
+    kind: str = "mean+diag",
 ) -> float:
     """The mean, over the target classes, of the SFID between what was made for a class and its real pictures.
 

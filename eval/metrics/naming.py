@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 STANDARD: Mapping[str, str] = {
-    "LPIPS": "lpips:alex",
+    "LPIPS": "alex",
     "FID": "inception",
     "SFID": "inception",
     "CSFID": "inception",

@@ -1,0 +1,1 @@
+"""Evaluation of backends that make pictures: cases, settings, resumable runs, measures, tables and figures."""

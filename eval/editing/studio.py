@@ -1,0 +1,49 @@
+"""The project's own backends as what the evaluation asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from simat.types import Accepts, Answer, Query
+
+REFERENCE = "reference"
+
+
+class StudioAnswerer:
+    """Backends on one model, which is loaded when first asked.
+
+    Args:
+        options: of :func:`simat.studio`: model, device, dtype and so on.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    @cached_property
+    def _studio(self) -> Any:
+        import simat
+
+        return simat.studio(**self._options)
+
+    @cached_property
+    def model(self) -> str:
+        """Name and fingerprint of the model, and the networks beside it."""
+        diffusion = self._studio.diffusion
+        networks = ",".join(self._options.get("networks") or ())
+        return f"{diffusion.name} {diffusion.fingerprint} {networks}".strip()
+
+    def accepts(self, backend: str) -> Accepts:
+        """Of a backend, without the reference where that would be ignored beside a text."""
+        made = self._studio.backend(backend)
+        heeds = getattr(made, "uses_reference", None)
+        accepts: Accepts = made.accepts
+        if heeds is None or heeds(Query(text="a", reference="b")):
+            return accepts
+        return Accepts(accepts.requires, accepts.optional - {REFERENCE})
+
+    def answer(self, query: Query, backend: str, settings: Mapping[str, str]) -> Answer:
+        """One answer."""
+        answer: Answer = self._studio.answer(query, backend=backend, settings=dict(settings))
+        return answer
