@@ -209,7 +209,7 @@ def test_an_encoder_mask_hides_its_tokens(net: Any, given: dict[str, torch.Tenso
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_maps_are_single_precision_and_carry_gradients(given: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
     net = unet(3).to(dtype)
-    layers = choose_layers(text_layers(net, GRID, GRID), [8])
+    layers = choose_layers(text_layers(net, GRID, GRID), GRID, [8])
     latents = given["sample"].clone().requires_grad_()
     with watching(net, layers, layers) as watch, watch.on(record=True):
         net(latents.to(dtype), given["timestep"], given["encoder_hidden_states"].to(dtype))
@@ -220,17 +220,19 @@ def test_maps_are_single_precision_and_carry_gradients(given: dict[str, torch.Te
     assert gradient.abs().max() > 0 and gradient.isfinite().all()
 
 
-def test_choose_layers_defaults_to_the_two_finest(net: Any) -> None:
+def test_choose_layers_defaults_to_the_two_finest_below_the_latents(net: Any) -> None:
     layers = text_layers(net, GRID, GRID)
-    assert {x.resolution for x in choose_layers(layers, None)} == {16, 8}
-    assert {x.part for x in choose_layers(layers, [4, 8], "decoder")} == {"decoder"}
-    assert {x.resolution for x in choose_layers(layers, [4], "all")} == {4}
+    assert {x.resolution for x in choose_layers(layers, GRID)} == {8, 4}
+    fine = [x for x in layers if x.resolution > 4]
+    assert {x.resolution for x in choose_layers(fine, GRID)} == {16, 8}
+    assert {x.part for x in choose_layers(layers, GRID, [4, 8], "decoder")} == {"decoder"}
+    assert {x.resolution for x in choose_layers(layers, GRID, [4])} == {4}
 
 
 @pytest.mark.parametrize(("resolutions", "part"), [([32], "all"), ([], "all"), ([16, 5], "encoder")])
 def test_choose_layers_refuses_resolutions_that_are_not_there(net: Any, resolutions: list[int], part: Any) -> None:
     with pytest.raises(QueryError, match=r"other resolutions.*there are 16, 8, 4"):
-        choose_layers(text_layers(net, GRID, GRID), resolutions, part)
+        choose_layers(text_layers(net, GRID, GRID), GRID, resolutions, part)
 
 
 def test_resized_masks_are_the_share_of_each_cell() -> None:

@@ -120,19 +120,24 @@ def text_layers(unet: Any, height: int, width: int) -> tuple[Layer, ...]:
     return tuple(_layer(f"{name}.processor", len(unet.config.block_out_channels), height, width) for name in names)
 
 
-def choose_layers(layers: Sequence[Layer], resolutions: Sequence[int] | None, part: Part = "all") -> tuple[Layer, ...]:
+def choose_layers(
+    layers: Sequence[Layer], grid: int, resolutions: Sequence[int] | None = None, part: Part = "all"
+) -> tuple[Layer, ...]:
     """The layers of some resolutions and of one part of the UNet.
 
     Args:
         layers: all that read the text.
-        resolutions: longer sides of maps; None for the two finest.
+        grid: longer side of the latents.
+        resolutions: longer sides of maps; None for the two finest that are coarser than the latents (16 and 32 for
+            latents of 64, Table 6.4), or the two finest.
         part: which half of the UNet.
 
     Raises:
         QueryError: no layer is left; the error lists what there is.
     """
     there = sorted({layer.resolution for layer in layers}, reverse=True)
-    wanted = there[:2] if resolutions is None else resolutions
+    coarser = [resolution for resolution in there if resolution < grid]
+    wanted = (coarser if len(coarser) > 1 else there)[:2] if resolutions is None else resolutions
     unknown = set(wanted) - set(there)
     chosen = tuple(x for x in layers if x.resolution in wanted and part in {"all", x.part})
     if unknown or not chosen:
