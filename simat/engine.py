@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -21,8 +23,10 @@ from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError
+from simat.generators.options import ModelOptions
 from simat.manifest import HEADS, IndexManifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
+from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, ImageInput, OnStep, Query, TextEncoder
 from simat.vectors import unit_rows
 
@@ -35,6 +39,7 @@ def open_engine(
     root: str | Path | None = None,
     options: RuntimeOptions | None = None,
     texts: Texts | None = None,
+    model: ModelOptions | None = None,
 ) -> Engine:
     """Open an index; ``simat.open`` is this function.
 
@@ -44,6 +49,7 @@ def open_engine(
         root: where the images are now, if they moved since the build.
         options: precision, device and threads.
         texts: captions and sentences with a slot ``{}`` for the composers that need some, or a file of them.
+        model: which generative model the backends use that make pictures, and how it runs.
 
     Raises:
         QueryError: the texts cannot be read.
@@ -51,7 +57,7 @@ def open_engine(
         SpaceMismatchError: ``encoder`` does not make the vectors that the index holds.
     """
     known = None if texts is None else read_texts(texts)
-    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions(), known)
+    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions(), known, model)
 
 
 class Engine:
@@ -62,6 +68,7 @@ class Engine:
         manifest: what it holds.
         embeddings: metadata and vectors by id.
         searcher: its shards.
+        studio: answers with backends that make pictures.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Engine:
         root: Path | None,
         options: RuntimeOptions,
         texts: tuple[str, ...] | None = None,
+        model: ModelOptions | None = None,
     ) -> None:
         require_faiss()
         self.folder, self._options, self._given = folder, options, texts
@@ -81,6 +89,7 @@ class Engine:
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self._backends: dict[str, Backend] = {}
+        self.studio = Studio(model)
         if encoder is not None:
             self.encoder = self._checked(load_image_encoder(encoder, options) if isinstance(encoder, str) else encoder)
 
@@ -172,12 +181,36 @@ class Engine:
         )
 
     def answer(
-        self, query: Query, backend: str = "retrieve", on_step: OnStep | None = None, cancel: Cancel | None = None
+        self,
+        query: Query,
+        backend: str = "retrieve",
+        on_step: OnStep | None = None,
+        cancel: Cancel | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Answer any query with any installed backend."""
+        """Answer any query with any installed backend.
+
+        Args:
+            query: what is asked; an image may be an id of the index.
+            backend: name of an installed backend.
+            on_step: told after every step.
+            cancel: asked before every step.
+            settings: values for the ``Settings`` of a backend that makes pictures.
+
+        Raises:
+            QueryError: what the backend does not take.
+            Cancelled: asked for by ``cancel``.
+        """
+        factory = plugins.load(plugins.BACKENDS, backend)
+        if makes_pictures(factory):
+            return self.studio.answer(
+                self._with_file(query), backend, settings=settings, on_step=on_step, cancel=cancel
+            )
+        if settings:
+            raise QueryError(f"the backend {backend!r} takes no settings", got=", ".join(settings))
         with self._lock:
             if backend not in self._backends:
-                self._backends[backend] = plugins.load(plugins.BACKENDS, backend)(self)
+                self._backends[backend] = factory(self)
         return self._backends[backend].answer(query, on_step, cancel)
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
@@ -209,6 +242,12 @@ class Engine:
                 remedy="search for images, or give it heads with 'simat index project'",
             )
         return encoder
+
+    def _with_file(self, query: Query) -> Query:
+        if not isinstance(query.image, int | np.integer):
+            return query
+        row = self.embeddings.rows(np.array([query.image]))[0]
+        return replace(query, image=self.embeddings.resolve(row))
 
     def _checked(self, encoder: ImageEncoder) -> ImageEncoder:
         self.space.require(encoder.space)

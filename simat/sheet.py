@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -36,6 +36,30 @@ def contact_sheet(rows: Sequence[Row], heading: str | None = None) -> Image.Imag
         draw.text((MARGIN, MARGIN), heading, INK, _font(20))
     for number, (query, words, results) in enumerate(rows):
         _draw_row(sheet, draw, top + number * (height + LINE + GAP), query, words, results)
+    return sheet
+
+
+def comparison_sheet(query: Path | None, words: str, columns: Mapping[str, Sequence[Result]]) -> Image.Image:
+    """Draw what several backends answer, side by side: the query's image, then a column for each, one row per result.
+
+    Args:
+        query: the image that was asked about.
+        words: what was asked, above everything.
+        columns: results by the name of who gave them; the tallest column gives the number of rows.
+    """
+    rows = max([1, *(len(results) for results in columns.values())])
+    height = CELL + 2 * LINE + GAP
+    width = 2 * MARGIN + (len(columns) + 1) * (CELL + GAP) + GAP
+    sheet = Image.new("RGB", (width, MARGIN + 2 * LINE + rows * height + MARGIN), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), fitted(words, width - 2 * MARGIN, 20), INK, _font(20))
+    top = MARGIN + 2 * LINE
+    _draw_cell(sheet, draw, MARGIN, top, query, "query", query.stem if query else "")
+    for number, (name, results) in enumerate(columns.items(), 1):
+        left = MARGIN + GAP + number * (CELL + GAP)
+        for row, result in enumerate(results):
+            source, caption = result.image or result.path, result.caption or (result.path.stem if result.path else "")
+            _draw_cell(sheet, draw, left, top + row * height, source, name, caption)
     return sheet
 
 

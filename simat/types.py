@@ -94,6 +94,10 @@ class Query:
             raise QueryError("k must be at least 1", got=self.k)
         if self.strength is not None and not 0 <= self.strength <= 1:
             raise QueryError("the strength must lie in [0, 1]", got=self.strength)
+        if self.samples is not None and self.samples < 1:
+            raise QueryError("the number of samples must be at least 1", got=self.samples)
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            raise QueryError("the seed must lie in [0, 2⁶³)", got=self.seed)
 
     @property
     def parsed_edits(self) -> tuple[Edit, ...]:

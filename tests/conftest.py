@@ -126,6 +126,17 @@ def samples(sample_index: Path) -> Any:
     return simat.open(sample_index)
 
 
+@pytest.fixture
+def one_thread() -> Any:
+    """Tiny networks on one core: a second one costs more than it brings, and beside other work many times more."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny Stable Diffusion, float32."""

@@ -155,7 +155,7 @@ class Editor(ABC):
             with run.stage("decode"):
                 pictures = _pictures(job, latents)
         extras = {**_extras(job), "mask_soft": soft.cpu().numpy(), "mask": mask.cpu().numpy()}
-        if config.trajectory:
+        if trajectory is not None:
             extras["trajectory"] = trajectory.cpu().numpy()
         results = tuple(Result(0.0, image=picture, caption=job.target) for picture in pictures)
         return Answer(results, self.name, run.timings, extras)
@@ -175,24 +175,30 @@ class Editor(ABC):
         level = schedule.level(config.strength)
         return Job(query, config, model, run, trajectories, reference, target, picture, latents, schedule, level)
 
-    def _edited(self, job: Job, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _edited(self, job: Job, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         import torch
 
-        from simat.generators.decoding import Course, decoded
         from simat.generators.running import batches
 
-        target, empty = job.model.embed([job.target]), job.model.embed([""])
         edited, trajectories = [], []
         for part in batches(job.samples, job.config.batch // 2):
+            inside = mask[part[0] : part[-1] + 1]
+            nothing = not (job.level and inside.any())
+            if nothing and not job.config.trajectory:
+                edited.append(job.latents.expand(len(part), -1, -1, -1))
+                continue
             background = self.background(job, part)
             trajectories.append(background)
-            inside, count = mask[part[0] : part[-1] + 1], len(part)
-            if job.level and inside.any():
-                course = Course(job.schedule, target.repeated(count), empty.repeated(count), job.config.guidance)
-                edited.append(decoded(job.model, course, background, inside, job.run))
-            else:
-                edited.append(background[0])
-        return torch.cat(edited), torch.cat(trajectories, 1)
+            edited.append(background[0] if nothing else _decoded(job, background, inside))
+        return torch.cat(edited), torch.cat(trajectories, 1) if job.config.trajectory else None
+
+
+def _decoded(job: Job, background: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    from simat.generators.decoding import Course, decoded
+
+    target, empty = (job.model.embed([text]).repeated(len(inside)) for text in (job.target, ""))
+    course = Course(job.schedule, target, empty, job.config.guidance)
+    return decoded(job.model, course, background, inside, job.run)
 
 
 def _pictures(job: Job, latents: torch.Tensor) -> list[Image]:

@@ -11,6 +11,8 @@ from simat.cli.console import console, print_json
 
 if TYPE_CHECKING:
     from simat.engine import Engine
+    from simat.generators.options import ModelOptions
+    from simat.studios import Studio
     from simat.types import Answer
 
 IndexArgument = Annotated[Path, typer.Argument(help="Folder made by 'simat index build'.", show_default=False)]
@@ -22,12 +24,19 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")]
 SelfOption = Annotated[bool, typer.Option("--include-self", help="Let the query image be among the answers.")]
 
 
-def open_engine(index: Path, root: Path | None, encoder: str | None, device: str, texts: Path | None = None) -> Engine:
+def open_engine(
+    index: Path,
+    root: Path | None,
+    encoder: str | None,
+    device: str,
+    texts: Path | None = None,
+    model: ModelOptions | None = None,
+) -> Engine:
     """Open an index for one query."""
     from simat.encoders.runtime import RuntimeOptions
     from simat.engine import open_engine as open_index
 
-    return open_index(index, encoder, root, RuntimeOptions(device=device), texts)  # type: ignore[arg-type]
+    return open_index(index, encoder, root, RuntimeOptions(device=device), texts, model)  # type: ignore[arg-type]
 
 
 def image_argument(text: str) -> str | int:
@@ -48,7 +57,7 @@ def show(
     if sheet is not None:
         from simat.sheet import contact_sheet, save_sheet
 
-        save_sheet(contact_sheet([(_path(engine, source), title, answer.results)]), sheet)
+        save_sheet(contact_sheet([(file_of(engine, source), title, answer.results)]), sheet)
     if as_json:
         print_json({**question, **as_document(answer), "sheet": sheet and str(sheet)})
         return
@@ -69,11 +78,15 @@ def as_document(answer: Answer) -> dict[str, Any]:
     return {"backend": answer.backend, "results": results, "timings": dict(answer.timings)}
 
 
-def _path(engine: Engine, source: str | int | None) -> Path | None:
+def file_of(place: Engine | Studio, source: str | int | None) -> Path | None:
+    """The file of an image that is named by its path or by its id in an index."""
     if isinstance(source, int):
         import numpy as np
 
-        return engine.embeddings.resolve(engine.embeddings.rows(np.array([source]))[0])
+        from simat.engine import Engine
+
+        assert isinstance(place, Engine)
+        return place.embeddings.resolve(place.embeddings.rows(np.array([source]))[0])
     return None if source is None else Path(source)
 
 
