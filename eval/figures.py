@@ -100,7 +100,7 @@ def curves(
         colour = line.colour or PALETTE[number % len(PALETTE)]
         plot.plot(line.x, line.y, marker="o", markersize=4, linewidth=1.8, color=colour, label=line.label)
         if len(line.low):
-            plot.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+            plot.fill_between(line.x, line.low, line.high, color=colour, alpha=0.25, linewidth=0)
     for mark in marks:
         plot.plot([mark.x], [mark.y], marker="*", markersize=13, color="#222222", linestyle="none", label=mark.label)
     if logarithmic:

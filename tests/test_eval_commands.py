@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from building import Ran, here, simat
 from corpora import released
 from PIL import Image
-from triplet_world import TRIPLETS, TripletEncoder, triplet_corpus, triplet_plugin
+from triplet_world import TRIPLETS, TripletEncoder, picture, triplet_corpus, triplet_plugin
 
-from data.corpus import Corpus
+from data.corpus import Corpus, new_corpus
 
 Run = Callable[..., Ran]
 
@@ -157,3 +158,61 @@ def test_geometry_of_a_space_on_a_corpus(run: Run, corpus: Corpus, tmp_path: Pat
     assert found["probe: from captions to images"] == pytest.approx(1)
     words = {row["Measure"]: row["triplets"] for row in ran.json["tables"]["geometry-words"]}
     assert words["anisotropy: mean cosine of pairs"] == pytest.approx(0)
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A picture of every triplet in a corpus of captions, five sentences each."""
+    folder = tmp_path_factory.mktemp("captions") / "corpus"
+    with new_corpus(folder) as writer:
+        ids = [*range(len(TRIPLETS))]
+        images = pa.table({"image_id": ids, "file": [f"{i}.jpg" for i in ids], "split": ["val", *["test"] * 17]})
+        writer.add_table("images", images, dict.fromkeys(images.column_names, ""))
+        rows = [(i, f"{s} {r} {o}, seen {n} times") for i, (s, r, o) in enumerate(TRIPLETS) for n in range(5)]
+        texts = pa.table({"image_id": [i for i, _ in rows], "caption": [text for _, text in rows]})
+        writer.add_table("captions", texts, dict.fromkeys(texts.column_names, ""))
+        writer.finish("captions", {}, {})
+    for number, triplet in enumerate(TRIPLETS):
+        picture(triplet).save(folder / "images" / f"{number}.jpg", quality=95)
+    return Corpus(folder)
+
+
+def test_retrieval_finds_the_own_captions_and_images(run: Run, captions: Corpus) -> None:
+    found = run("retrieval", captions.folder, "--encoder", "triplets", "-k", "1,5", "--json").json
+    assert found["images"] == 17  # of the split test
+    (row,) = found["tables"]["retrieval"]
+    assert row["Protocol"] == "all"
+    for way in ("Text", "Image"):
+        assert (row[f"{way} R@1"], row[f"{way} R@5"]) == (100, 100)
+    shown = run("retrieval", captions.folder, "--encoder", "triplets", "--split", "val", "--captions", "2")
+    assert "### Retrieval in triplets" in shown.out
+    assert "| all | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 | 100.0 |" in shown.out
+    assert "1 images." in shown.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--protocol", "1k"), "the protocol 1k needs 1,000 images; got 17; use all"),
+        (("--protocol", "2k"), "no such protocol; got '2k'"),
+        (("--split", "dev"), "the corpus has no split 'dev'; got test, val"),
+        (("--captions", "6"), "no image of the corpus has 6 captions"),
+        (("-k", "0"), "-k takes whole numbers above 0"),
+    ],
+)
+def test_retrieval_says_what_it_cannot_measure(
+    run: Run, captions: Corpus, arguments: tuple[str, str], message: str
+) -> None:
+    assert message in run("retrieval", captions.folder, "--encoder", "triplets", *arguments).error
+
+
+def test_other_captions_are_scored_beside_the_own_ones(run: Run, corpus: Corpus, captions: Corpus) -> None:
+    asked = ("simat", corpus.folder, "--encoder", "triplets", "--composer", "pdv,pdv:other", "--scale", "1", "--json")
+    found = run(*asked, "--bank", captions.folder).json
+    first, second = found["tables"]["simat"][0], found["tables"]["simat"][2]
+    assert (first["Method"], second["Method"]) == ("pdv", "pdv, other captions")
+    assert first["n = 1"] == second["n = 1"] == pytest.approx(100)
+    assert "there are no captions of another corpus; give a corpus with --bank" in run(*asked).error
+    whole = run("table", "composers", corpus.folder, "--encoder", "triplets", "--bank", captions.folder, "--json").json
+    rows = {(row["Method"], row["Captions"]) for row in whole["tables"]["composers"]}
+    assert {("pdv", "own"), ("pdv", captions.folder.name), ("slerp", None)} <= rows
