@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_flexit import TinyCodec, TinyNetwork, generator, picture, tiny_vq
+from tiny_flexit import TinyCodec, TinyNetwork, generator, one_thread, picture, tiny_vq  # noqa: F401
 
 from simat.errors import ModelError, QueryError
 from simat.generators.augment import Augmentation

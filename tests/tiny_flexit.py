@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -31,6 +33,15 @@ class TinyNetwork:
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         counts = torch.tensor([[text.count(letter) for letter in map(chr, range(97, 123))] for text in texts])
         return functional.normalize(counts.float() @ self._words.T, dim=-1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small are faster on one thread, and shapes this small differ in the last bit on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def tiny_kl() -> Any:

@@ -18,6 +18,7 @@ from simat.encoders.open_clip import Checkpoint, locate, transform_of
 from simat.encoders.scenes import FOLDER
 from simat.errors import EncoderError
 from simat.generators.augment import Pictures, resize
+from simat.generators.prompts import check_words
 from simat.images import ImageTransform
 
 HELP = "write scenes, open_clip:MODEL/TAG, open_clip:MODEL//path/to/checkpoint or open_clip:/path/to/folder"
@@ -71,6 +72,8 @@ class OpenClipNetwork:
         self.name, self.fingerprint = name, checkpoint.fingerprint
         self._model: Any = checkpoint.create().float().to(device).requires_grad_(False)
         self._tokenizer: Any = open_clip.get_tokenizer(checkpoint.model)
+        inner = getattr(self._tokenizer, "tokenizer", None)  # of the transformers library, where open_clip takes one
+        self._words = [inner] if hasattr(inner, "unk_token_id") else []
         transform = transform_of(self._model)
         self._transform, self._device = _square(transform, name), device
         self._mean = torch.tensor(transform.mean, device=device).view(1, 3, 1, 1)
@@ -92,7 +95,12 @@ class OpenClipNetwork:
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> Rows:
-        """Unit rows of texts; those over the context length are cut, as open_clip does."""
+        """Unit rows of texts; those over the context length are cut, as open_clip does.
+
+        Raises:
+            QueryError: a word that the tokenizer would replace by one for all unknown words.
+        """
+        check_words(self._words, *texts)
         rows: Tensor = self._model.encode_text(self._tokenizer(texts).to(self._device))
         return functional.normalize(rows, dim=-1)
 
