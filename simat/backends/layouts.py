@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simat.backends import Tools, check_accepts
 from simat.backends.editing import MAX_GUIDANCE
-from simat.backends.settings import Limits, check_limits, settings_of
+from simat.backends.settings import UNIT, Limits, check_limits, settings_of
 from simat.errors import QueryError
 from simat.types import Accepts, Answer, Cancel, OnStep, Query, Result
 
@@ -43,7 +43,7 @@ class LayoutSettings:
     batch: int = 8
 
     def __post_init__(self) -> None:
-        check_limits(self, steps=Limits(1), guidance=Limits(1, MAX_GUIDANCE), strength=Limits(0, 1), batch=Limits(2))
+        check_limits(self, steps=Limits(1.0), guidance=Limits(1.0, MAX_GUIDANCE), strength=UNIT, batch=Limits(2.0))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from simat.backends.layouts import Canvas, LayoutSettings, Painter, alone
-from simat.backends.settings import Limits, check_limits
+from simat.backends.settings import UNIT, Limits, check_limits
 from simat.errors import QueryError
 from simat.types import Accepts
 
@@ -37,11 +37,11 @@ class PaintSettings(LayoutSettings):
 
     pww: float = 1.0
     resolutions: tuple[int, ...] | None = None
-    part: Literal["all", "encoder", "decoder"] = "all"
+    part: str = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limits(self, pww=Limits(0, MAX_WEIGHT))
+        check_limits(self, pww=Limits(0.0, MAX_WEIGHT))
         _check_choices(self, part=("all", "encoder", "decoder"))
 
 
@@ -59,13 +59,13 @@ class ZestSettings(PaintSettings):
 
     guidance_lr: float = 1.0
     tau: float = 0.5
-    decay: Literal["linear", "sigma", "constant"] = "linear"
-    loss: Literal["thesis", "bce", "sd", "sdxl"] = "thesis"
-    average: Literal["global", "layer", "head"] = "global"
+    decay: str = "linear"
+    loss: str = "thesis"
+    average: str = "global"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limits(self, guidance_lr=Limits(0, MAX_WEIGHT), tau=Limits(0, 1))
+        check_limits(self, guidance_lr=Limits(0.0, MAX_WEIGHT), tau=UNIT)
         _check_choices(
             self,
             decay=("linear", "sigma", "constant"),
@@ -86,11 +86,11 @@ class OutsideSettings(LayoutSettings):
     recogniser: str = ""
     guidance_lr: float = 1.0
     tau: float = 0.5
-    decay: Literal["linear", "sigma", "constant"] = "linear"
+    decay: str = "linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limits(self, guidance_lr=Limits(0, MAX_WEIGHT), tau=Limits(0, 1))
+        check_limits(self, guidance_lr=Limits(0.0, MAX_WEIGHT), tau=UNIT)
         _check_choices(self, decay=("linear", "sigma", "constant"))
 
 
