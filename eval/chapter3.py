@@ -19,7 +19,7 @@ from eval.scales import NATURAL
 from eval.simat_score import FIELDS, chance
 from eval.spaces import Space
 from eval.study import SENTENCE_SCALES, Study
-from eval.tables import Cell, Table
+from eval.tables import Cell, Scale, Table
 from simat.composers import COMPOSERS
 from simat.composers.captioned import DESCRIBING
 
@@ -160,9 +160,10 @@ def composers(study: Study) -> Part:
         outcome = study.outcome(space, name)
         at = outcome.chosen
         gain = margin(setting, outcome, plain)
-        scale = at if outcome.method.scaled else None
+        scale = Scale(at) if outcome.method.scaled else None
         ones = outcome.estimate(setting, NATURAL) if outcome.method.scaled else None
-        rows.append((METHODS[name].title.partition(",")[0], captions, ones, scale, outcome.estimate(setting, at),
+        title = METHODS[name].title if name not in COMPOSERS and OTHER not in name else name.removesuffix(OTHER)
+        rows.append((title, captions, ones, scale, outcome.estimate(setting, at),
                      outcome.estimate(setting, at, 5), gain))  # fmt: skip
     note = (
         "λ is chosen on dev for n = 1, scores are of the test domain; margin: at the chosen λ over delta vectors at "

@@ -10,7 +10,7 @@ from eval.intervals import Estimate, difference, estimate
 from eval.methods import Method, Setting
 from eval.scales import NATURAL, SCALES, Curve, check_scales
 from eval.simat_score import FIELDS, Score, Task, chance, score
-from eval.tables import Cell, Table
+from eval.tables import Cell, Scale, Table
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,9 @@ def outcome_table(setting: Setting, outcomes: Sequence[Outcome], ks: Sequence[in
             estimates = [outcome.estimate(setting, scale, k) for k in ks]
             by_field = outcome.score(scale, ks[0]).by_field
             shown = [100 * by_field[name] if name in by_field else None for name in FIELDS]
-            rows.append((outcome.method.title, why, scale if outcome.method.scaled else None, *estimates, *shown))
+            rows.append(
+                (outcome.method.title, why, Scale(scale) if outcome.method.scaled else None, *estimates, *shown)
+            )
     if setting.bench.oracle.cheap:
         task, judge = outcomes[0].task, setting.bench.oracle.judge
         expected = [100 * chance(task, judge, len(setting.images), k) for k in ks]

@@ -22,7 +22,7 @@ from eval.methods import OTHER, UNSCALED
 from eval.scales import NATURAL, check_scales
 from eval.simat_score import Judge, Task, score
 from eval.spaces import Space
-from eval.tables import Cell, Table
+from eval.tables import Cell, Scale, Table
 from simat.composers import COMPOSERS
 from simat.composers.captioned import DESCRIBING
 from simat.composers.words import fill
@@ -111,7 +111,7 @@ def photo_table(album: Album, space: str, seed: int = 0, progress: Progress | No
         one, best, five = (estimate(success, test, np.random.default_rng(seed)) for success in at)
         gain = difference(at[1], plain, test, np.random.default_rng(seed))
         scaled = composer not in UNSCALED
-        rows.append((composer, captions, one if scaled else None, chosen if scaled else None, best, five, gain))
+        rows.append((composer, captions, one if scaled else None, Scale(chosen) if scaled else None, best, five, gain))
         progress.advance(1)
     columns = ("Method", "Captions", "λ = 1, n = 1", "λ*", "λ*, n = 1", "λ*, n = 5", "Margin")
     note = (

@@ -24,16 +24,22 @@ from simat.progress import Progress, Silent
 
 PAGE, CONFIGURATION, RESULTS = "report.html", "configuration.json", "results.json"
 EXAMPLES = 6
+NONE = '<p class="note">There are none among the queries drawn.</p>'
+VIEWPORT = '<meta name="viewport" content="width=device-width, initial-scale=1">'
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1e; background: #fff; max-width: 1060px; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem } h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem }
-h3 { font-size: 1.02rem; margin: 1.4rem 0 .4rem }
-table { border-collapse: collapse; font-size: .88rem; display: block; overflow-x: auto; font-variant-numeric: tabular-nums }
-th, td { padding: .28rem .7rem; border-bottom: 1px solid #e4e4e7; text-align: left; white-space: nowrap }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1c1c1e; background: #fff; max-width: 1160px; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.7rem; line-height: 1.25 } h3 { font-size: 1.02rem; margin: 1.4rem 0 .4rem }
+h2 { font-size: 1.3rem; line-height: 1.3; margin-top: 2.5rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem }
+table { border-collapse: collapse; font-size: .88rem; line-height: 1.3; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .6rem; border-bottom: 1px solid #e4e4e7; text-align: left; vertical-align: top }
 th { border-bottom: 2px solid #999; vertical-align: bottom } .number { text-align: right }
-.note { color: #555; font-size: .88rem; max-width: 60rem } img { max-width: 100%; height: auto; display: block; margin: .6rem 0 }
-pre { background: #f6f6f4; padding: .8rem; overflow-x: auto; font-size: .8rem } nav a { margin-right: .9rem }
-details summary { cursor: pointer; margin: .5rem 0 }
+th:first-child, td:first-child { position: sticky; left: 0; background: #fff; padding-left: 0; min-width: 7rem }
+td small { display: block; color: #6b6b70; font-size: .8em; white-space: nowrap }
+.wide { overflow-x: auto } .wide img { display: block; max-width: 100%; height: auto; margin: .6rem 0 }
+.note { color: #555; font-size: .88rem; max-width: 60rem } nav a { display: inline-block; margin-right: .9rem; white-space: nowrap }
+pre { background: #f6f6f4; padding: .8rem; overflow-x: auto; font-size: .8rem } details summary { cursor: pointer; margin: .5rem 0 }
+@media (max-width: 640px) { body { margin: 1rem auto } h1 { font-size: 1.4rem } h2 { font-size: 1.15rem }
+  .wide img { max-width: none; width: 38rem } th:first-child, td:first-child { min-width: 8.5rem; max-width: 10rem } }
 """  # noqa: E501
 
 
@@ -85,12 +91,12 @@ def results(parts: Sequence[Part]) -> dict[str, Any]:
     return {table.name: table.records() for part in parts for table in part.tables}
 
 
-def page(parts: Sequence[Part], sheets: Sequence[tuple[str, bytes]], configuration: dict[str, Any]) -> str:
+def page(parts: Sequence[Part], sheets: Sequence[tuple[str, bytes | None]], configuration: dict[str, Any]) -> str:
     """The whole report as one HTML page that needs no other file.
 
     Args:
         parts: in their order.
-        sheets: (title, PNG) of the sheets of examples.
+        sheets: (title, PNG) of the sheets of examples; None where there are no examples.
         configuration: what the results depend on.
     """
     corpus = configuration["corpus"]["name"]
@@ -102,10 +108,11 @@ def page(parts: Sequence[Part], sheets: Sequence[tuple[str, bytes]], configurati
     body += [_section(part) for part in parts]
     if sheets:
         body.append('<h2 id="examples">Examples</h2>')
-        body += [f"<h3>{escape(name)}</h3>\n{_image(png, name)}" for name, png in sheets]
+        body += [f"<h3>{escape(name)}</h3>\n{NONE if png is None else _image(png, name)}" for name, png in sheets]
     document = escape(json.dumps(configuration, indent=1, ensure_ascii=False))
-    body.append(f'<h2 id="configuration">Configuration</h2>\n<pre>{document}</pre>')
-    head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>{STYLE}</style>'
+    whole = f"<details><summary>What the results depend on</summary>\n<pre>{document}</pre></details>"
+    body.append(f'<h2 id="configuration">Configuration</h2>\n{whole}')
+    head = f'<meta charset="utf-8">\n{VIEWPORT}\n<title>{escape(title)}</title>\n<style>{STYLE}</style>'
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n'
         + "\n".join(body)
@@ -116,7 +123,7 @@ def page(parts: Sequence[Part], sheets: Sequence[tuple[str, bytes]], configurati
 def _summary(configuration: dict[str, Any]) -> str:
     counts = configuration["corpus"]["counts"]
     shown = [f"{counts[name]:,} {name}" for name in ("triplets", "regions", "queries") if name in counts]
-    spaces = ", ".join(configuration["spaces"])
+    spaces = "; ".join(configuration["spaces"])
     text = f"{', '.join(shown)}. Oracle: {configuration['oracle']}. Seed: {configuration['seed']}. Spaces: {spaces}."
     return f'<p class="note">{escape(text)}</p>'
 
@@ -131,12 +138,13 @@ def _section(part: Part) -> str:
             lines.append(f'<p class="note">{escape(chart.note)}</p>')
     for table in part.tables:
         html = table.html()
-        lines.append(f"<details><summary>numbers</summary>\n{html}</details>" if part.charts else html)
+        lines.append(f"<details><summary>Numbers</summary>\n{html}</details>" if part.charts else html)
     return "\n".join(lines)
 
 
 def _image(png: bytes, title: str) -> str:
-    return f'<img alt="{escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f'<div class="wide"><img alt="{escape(title)}" src="{source}"></div>'
 
 
 def _save(part: Part, out: Path) -> None:
@@ -146,15 +154,17 @@ def _save(part: Part, out: Path) -> None:
         chart.save(out / f"{chart.name}.png")
 
 
-def _sheets(study: Study, out: Path) -> list[tuple[str, bytes]]:
-    space = study.families[0].main
-    setting, sheets = study.setting(space), []
+def _sheets(study: Study, out: Path) -> list[tuple[str, bytes | None]]:
+    space, sheets = study.families[0].main, list[tuple[str, bytes | None]]()
+    setting = study.setting(space)
     for name, title, success in (("successes", "Successes", True), ("failures", "Failures", False)):
         shown = examples(setting, study.bench.test, EXAMPLES, success)
         heading = f"{title} of delta vectors, λ = 1: {space.name}"
-        png = _png(example_sheet(setting, shown, heading))
-        with atomic(out / f"{name}.png") as temporary:
-            temporary.write_bytes(png)
+        png = _png(example_sheet(setting, shown, heading)) if shown else None
+        (out / f"{name}.png").unlink(missing_ok=True)
+        if png is not None:
+            with atomic(out / f"{name}.png") as temporary:
+                temporary.write_bytes(png)
         sheets.append((heading, png))
     return sheets
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 Cell = str | int | float | Estimate | None
 """A number stands as it is shown: a score in percent. An :class:`Estimate` is a share of 1, shown in percent."""
+
+
+class Scale(float):
+    """A value of λ: a cell that is shown as it was chosen, 0.75 and not 0.8."""
+
+
 NOTHING = "–"
 
 
@@ -51,6 +57,8 @@ class Table:
         """A cell as text."""
         if isinstance(cell, Estimate):
             return cell.percent()
+        if isinstance(cell, Scale):
+            return f"{cell:g}"
         if isinstance(cell, float):
             return f"{cell:.{self.decimals}f}"
         return NOTHING if cell is None else str(cell)
@@ -63,20 +71,26 @@ class Table:
         return "\n".join([f"### {self.title}", "", *head, *lines, *note]) + "\n"
 
     def html(self) -> str:
-        """The table with its title and note, every text escaped."""
+        """The table with its title and note, every text escaped, an interval below its score."""
         numbers = [all(not isinstance(row[i], str) for row in self.rows) for i in range(len(self.columns))]
         kinds = [' class="number"' if number else "" for number in numbers]
         cells = [
-            "".join(f"<td{kind}>{escape(self.shown(cell))}</td>" for kind, cell in zip(kinds, row, strict=True))
+            "".join(f"<td{kind}>{self._shown_html(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
             for row in self.rows
         ]
-        head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, self.columns, strict=True))
+        head = "".join(f"<th{kind}>{_whole(escape(name))}</th>" for kind, name in zip(kinds, self.columns, strict=True))
         body = "\n".join(f"<tr>{row}</tr>" for row in cells)
         note = f'\n<p class="note">{escape(self.note)}</p>' if self.note else ""
         return (
-            f"<h3>{escape(self.title)}</h3>\n<table>\n"
-            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>{note}\n"
+            f'<h3>{escape(self.title)}</h3>\n<div class="wide"><table>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>{note}\n"
         )
+
+    def _shown_html(self, cell: Cell) -> str:
+        if not isinstance(cell, Estimate):
+            return escape(self.shown(cell))
+        value, _, interval = cell.percent().partition(" ")
+        return f"{value}<small>{interval}</small>"
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as plain values; an estimate as its percentages under three names."""
@@ -105,6 +119,11 @@ class Table:
         with atomic(folder / f"{self.name}.parquet") as temporary:
             pq.write_table(self.arrow(), temporary)
         return [folder / f"{self.name}.md", folder / f"{self.name}.parquet"]
+
+
+def _whole(heading: str) -> str:
+    """A heading whose equations do not break."""
+    return heading.replace(" = ", "&nbsp;=&nbsp;")
 
 
 def _plain(column: str, cell: Cell) -> Sequence[tuple[str, Any]]:

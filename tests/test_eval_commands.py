@@ -68,7 +68,7 @@ def test_score_is_a_table_with_the_choice_of_dev(run: Run, corpus: Corpus, tmp_p
     with Image.open(tmp_path / "curve.png") as image:
         assert image.size[0] > 600
     shown = run(*arguments, "--domain", "dev")
-    assert "| Delta vectors | fixed | 1.0 | 100.0 [100.0, 100.0] |" in shown.out
+    assert "| Delta vectors | fixed | 1 | 100.0 [100.0, 100.0] |" in shown.out
     assert "domain dev" in shown.out
 
 

@@ -26,7 +26,7 @@ from eval.intervals import Estimate
 from eval.report import find_parts, write_report
 from eval.spaces import Space, Towers
 from eval.study import Family, Study, find_families
-from eval.tables import Table
+from eval.tables import Scale, Table
 from simat.errors import QueryError, SimatError, StorageError
 from simat.heads import Head, Heads, Layer, save_heads
 from simat.types import EmbeddingSpace
@@ -107,7 +107,8 @@ def test_report_has_every_table_chart_and_sheet(report: Path) -> None:
     tables = {"table-3.1", "figure-3.5", "table-3.2", "figure-3.6", "table-3.3", "figure-3.7", "composers", "geometry"}
     assert names >= {f"{name}.{kind}" for name in tables for kind in ("md", "parquet")}
     charts = {"figure-3.5", "figure-3.6", "figure-3.7", "geometry-cosines-1", "geometry-cosines-2"}
-    charts |= {"successes", "failures"}
+    charts |= {"successes"}  # it never fails
+    assert "There are none among the queries drawn" in (report / "report.html").read_text()
     assert {path.stem for path in report.glob("*.png")} == charts
     for path in report.glob("*.png"):
         with Image.open(path) as image:
@@ -124,6 +125,8 @@ def test_page_needs_no_other_file_and_is_well_formed(report: Path) -> None:
     assert len(page.ids) == len(set(page.ids))
     assert page.cells > 100
     assert not re.search(r"https?://|<script|<link", text)
+    assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in text
+    assert text.count('<div class="wide">') == text.count("<table>") + text.count("<img ")
 
 
 def test_same_input_gives_the_same_bytes(corpus: Corpus, captions: Corpus, report: Path, own_cache: Path) -> None:
@@ -193,7 +196,7 @@ def test_composers_are_scored_with_the_captions_of_another_corpus_beside_the_own
     rows = [(row[0], row[1]) for row in table.rows]
     for name in ("image_text_image", "edited_caption", "pdv"):
         assert rows.index((name, captions.folder.name)) == rows.index((name, "own")) + 1
-    assert ("Delta vectors", None) in rows
+    assert ("delta", None) in rows
     assert f"30 captions of {captions.folder.name}" in table.note
     scores = {row[:2]: row[4].value for row in table.rows}  # type: ignore[union-attr]
     assert scores["pdv", "own"] == pytest.approx(1)
@@ -318,11 +321,19 @@ def test_table_shows_and_stores_its_cells() -> None:
     table = Table("t", "A title & more", ("Name", "S", "x", "n", "none"), rows, "a note")
     assert "| a\\|b <i> | 48.2 [47.1, 49.3] | 15.9 | 3 | – |" in table.markdown()
     assert "<td>a|b &lt;i&gt;</td>" in table.html()
+    assert '<td class="number">48.2<small>[47.1, 49.3]</small></td>' in table.html()
     assert "A title &amp; more" in table.html()
     stored = table.arrow().to_pydict()
     assert stored["S low"] == pytest.approx([47.1, 47.1])
     assert stored["x"] == [15.94, None]
     assert stored["none"] == [None, None]
+
+
+def test_scales_are_shown_as_they_were_chosen() -> None:
+    table = Table("t", "Title", ("λ = x", "score"), ((Scale(0.75), 0.75),))
+    assert "| 0.75 | 0.8 |" in table.markdown()
+    assert table.arrow().to_pydict() == {"λ = x": [0.75], "score": [0.75]}
+    assert '<th class="number">λ&nbsp;=&nbsp;x</th>' in table.html()
 
 
 def test_chart_of_the_same_numbers_is_the_same_file(tmp_path: Path) -> None:
