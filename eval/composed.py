@@ -45,7 +45,7 @@ class Gallery:
     Args:
         images: unit rows, one per region of the corpus.
         encode: texts to unit rows; every text is encoded once.
-        captions: the bank of captions for the composers that describe the image.
+        captions: the bank of captions for the composers that describe the image, whatever ``texts`` has.
         texts: templates and captions for ``sentence_delta``; None for the templates that come with the package.
     """
 
@@ -59,7 +59,7 @@ class Gallery:
         self.images, self._encode = images, encode
         self._known: dict[str, np.ndarray] = {}
         sample = unit_rows(images[sample_ids(len(images))])
-        self.background = Background(self.encode, lambda: sample, lambda: captions, texts)
+        self.background = Background(self.encode, lambda: sample, texts=texts, bank=captions)
 
     def encode(self, texts: list[str]) -> Rows:
         """Unit rows, one per text; remembered."""

@@ -128,3 +128,14 @@ def test_unknown_composers_scales_and_counts_are_refused(gallery: Gallery) -> No
             rankings("basic", gallery, task, 1.0, k)
     with pytest.raises(QueryError, match="there are no captions to describe the image with"):
         rankings("pdv", Gallery(gallery.images, ENCODER.encode_texts), task)
+
+
+@pytest.mark.parametrize("composer", ["image_text_image", "edited_caption", "pdv"])
+def test_sentences_for_the_steps_describe_no_image(gallery: Gallery, composer: str) -> None:
+    task = small_task(50)
+    texts = ["a {thing}", "one {relation} one", "a dog under a bus", "a cat riding a tree", "an owl under a tree"]
+    both = Gallery(gallery.images, ENCODER.encode_texts, CAPTIONS, texts)
+    assert both.background.bank.texts == CAPTIONS
+    np.testing.assert_array_equal(rankings(composer, both, task), rankings(composer, gallery, task))
+    other = Gallery(gallery.images, ENCODER.encode_texts, texts[2:])
+    assert (rankings(composer, other, task) != rankings(composer, gallery, task)).any()

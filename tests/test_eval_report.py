@@ -219,6 +219,16 @@ def test_curves_over_the_scale_have_their_intervals(corpus: Corpus, own_cache: P
     assert "95 % intervals" in part.charts[0].note
 
 
+def test_image_to_text_to_image_keeps_the_own_captions_whatever_else_is_given(
+    corpus: Corpus, captions: Corpus, own_cache: Path
+) -> None:
+    alone, beside = (table_31(study_of(corpus, more)).tables[0] for more in (None, captions))
+    assert alone.rows == beside.rows
+    given = study_of(corpus, captions)
+    gallery = given.setting(given.families[0].main).gallery
+    assert set(gallery.background.bank.texts) == set(given.bench.captions)
+
+
 def test_breakdown_by_target_adds_up_to_the_score(corpus: Corpus, own_cache: Path) -> None:
     study = study_of(corpus)
     table = figure_37(study).tables[0]

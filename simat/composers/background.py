@@ -65,6 +65,7 @@ class Background:
         captions: captions of the index's images.
         texts: templates and captions given by the user; None for those that come with the package.
         key: identifies the encoder; with it, a large bank is kept in the cache folder.
+        bank: captions to describe images with, before those of the user and of the index.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Background:
         captions: Callable[[], Sequence[str]] | None = None,
         texts: Sequence[str] | None = None,
         key: str | None = None,
+        bank: Sequence[str] = (),
     ) -> None:
         self._encode, self._sample, self._captions, self._texts, self._key = encode, sample, captions, texts, key
+        self._bank = bank
 
     @cached_property
     def sentences(self) -> Sentences:
@@ -89,7 +92,7 @@ class Background:
         Raises:
             QueryError: there are none.
         """
-        texts = captions(self._texts or ())
+        texts = captions(self._bank or self._texts or ())
         if not texts and self._captions is not None:
             texts = captions(self._captions())
         if not texts:
