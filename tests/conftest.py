@@ -126,7 +126,7 @@ def samples(sample_index: Path) -> Any:
     return simat.open(sample_index)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Any:
     """Tiny networks on one core: a second one costs more than it brings, and beside other work many times more."""
     import torch

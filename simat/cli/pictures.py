@@ -40,8 +40,7 @@ def model_options(
     """How the generative model runs; on the CPU it always runs through torch."""
     from simat.generators.options import ModelOptions
 
-    place: Any = "cpu" if device == "torch" else device
-    return ModelOptions(model, place, dtype, slicing, offload, networks)  # type: ignore[arg-type]
+    return ModelOptions(model, "cpu" if device == "torch" else device, dtype, slicing, offload, networks)
 
 
 def read_mask(path: Path) -> np.ndarray:

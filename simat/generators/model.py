@@ -28,6 +28,7 @@ from simat.generators.pipelines import load_pipeline, locate
 
 Latents = Float32[torch.Tensor, "n c h w"]
 Pixels = Float32[torch.Tensor, "n 3 height width"]
+CPU = Path("/proc/cpuinfo")
 DEFAULTS = "simat.json"  # in a model's folder: {"settings": {backend: {name: value}}}
 
 
@@ -274,6 +275,5 @@ def _dtype(options: ModelOptions, device: torch.device) -> torch.dtype:
 
 def _multiplies_bfloat16() -> bool:
     """Whether this CPU has instructions for it; where it has none, bfloat16 is emulated and slow."""
-    path = Path("/proc/cpuinfo")
-    flags = path.read_text("utf-8").split() if path.is_file() else []
+    flags = CPU.read_text("utf-8").split() if CPU.is_file() else []
     return not {"amx_bf16", "avx512_bf16"}.isdisjoint(flags)

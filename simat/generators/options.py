@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from simat.errors import ModelError
 
@@ -26,8 +25,8 @@ class ModelOptions:
     """
 
     model: str = "scenes"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
     slicing: bool = False
     offload: bool = False
     networks: tuple[str, ...] = ()
