@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from triplet_world import triplet_corpus
 
-from data.corpus import Corpus, new_corpus
+from data.captioned import captioned_images
+from data.corpus import Corpus, CorpusError, new_corpus
 from eval.captioned import captioned, protocol_recalls, recall_table, recalls, usual_protocols
 from simat.errors import QueryError
 from simat.vectors import unit_rows
@@ -133,3 +134,26 @@ def test_table_has_a_row_per_protocol() -> None:
     table = recall_table("noise", found, 12)
     assert table.columns == ("Protocol", *(f"{side} R@{k}" for side in ("Text", "Image") for k in (1, 5, 10)))
     assert table.rows[0][1] == pytest.approx(100 * found["all"].text[1])
+
+
+def test_reader_keeps_every_row_of_every_kind(tmp_path: Path) -> None:
+    images = captioned_images(caption_corpus(tmp_path / "c", ["train", "test"], [0, 2]))
+    assert [(image.file, image.split, len(image.captions)) for image in images] == [
+        ("10.jpg", "train", 0),
+        ("11.jpg", "test", 2),
+    ]
+    corpus = triplet_corpus(tmp_path / "t", pictures=False)
+    regions = captioned_images(corpus)
+    assert len(regions) == corpus.manifest.counts["regions"]
+    assert {region.file for region in regions} == {None}
+    assert {region.split for region in regions} == {"dev", "test"}
+    assert all(len(region.captions) == 1 for region in regions)
+
+
+def test_reader_refuses_a_corpus_without_captions(tmp_path: Path) -> None:
+    with new_corpus(tmp_path / "e") as writer:
+        writer.finish("edits", {}, {})
+    with pytest.raises(
+        CorpusError, match="a corpus of kind 'edits' has no captions; got .*; give a corpus of captions"
+    ):
+        captioned_images(Corpus(tmp_path / "e"))
