@@ -154,6 +154,6 @@ def test_reader_refuses_a_corpus_without_captions(tmp_path: Path) -> None:
     with new_corpus(tmp_path / "e") as writer:
         writer.finish("edits", {}, {})
     with pytest.raises(
-        CorpusError, match="a corpus of kind 'edits' has no captions; got .*; give a corpus of captions"
+        CorpusError, match=r"a corpus of kind 'edits' has no captions; got .*; give a corpus of captions"
     ):
         captioned_images(Corpus(tmp_path / "e"))
