@@ -66,9 +66,9 @@ class Studio:
             QueryError: the backend finds pictures and needs an index; or what it does not take.
             Cancelled: asked for by ``cancel``.
         """
-        return self.generator(backend).answer(query, on_step, cancel, settings)
+        return self.backend(backend).answer(query, on_step, cancel, settings)
 
-    def generator(self, backend: str) -> Generator:
+    def backend(self, name: str) -> Generator:
         """The generator of a name, made once.
 
         Raises:
@@ -76,14 +76,12 @@ class Studio:
             QueryError: it needs an index.
         """
         with self._lock:
-            if backend not in self._generators:
-                factory = plugins.load(plugins.BACKENDS, backend)
+            if name not in self._generators:
+                factory = plugins.load(plugins.BACKENDS, name)
                 if not makes_pictures(factory):
-                    raise QueryError(
-                        f"the backend {backend!r} needs an index", remedy="open one with simat.open(INDEX)"
-                    )
-                self._generators[backend] = factory(self)
-            return self._generators[backend]
+                    raise QueryError(f"the backend {name!r} needs an index", remedy="open one with simat.open(INDEX)")
+                self._generators[name] = factory(self)
+            return self._generators[name]
 
     @property
     def diffusion(self) -> Diffusion:

@@ -32,7 +32,7 @@ def question(**more: Any) -> Query:
 
 def few(studio: Studio, backend: str) -> dict[str, Any]:
     """The settings of few steps that a backend takes."""
-    return {name: value for name, value in FEW.items() if hasattr(studio.generator(backend).Settings, name)}
+    return {name: value for name, value in FEW.items() if hasattr(studio.backend(backend).Settings, name)}
 
 
 def made(studio: Studio, backend: str = "diffedit", settings: Any = None, **more: Any) -> Answer:

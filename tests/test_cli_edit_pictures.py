@@ -133,7 +133,7 @@ def test_a_studio_finds_nothing_without_an_index() -> None:
     with pytest.raises(QueryError, match="'retrieve' needs an index"):
         simat.studio().answer(Query(image=picture(1), edits="dog -> cat"), "retrieve")
     with pytest.raises(SimatError, match=r"no such backend.*diffedit.*retrieve"):
-        Studio().generator("paint")
+        Studio().backend("paint")
 
 
 def test_a_studio_keeps_its_options_and_loads_nothing_before_it_must() -> None:

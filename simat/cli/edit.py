@@ -111,5 +111,5 @@ def _place(
 
     studio = Studio(options)
     for name in names:
-        studio.generator(name)  # one that needs an index says so before anything is read
+        studio.backend(name)  # one that needs an index says so before anything is read
     return studio
