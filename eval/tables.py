@@ -88,7 +88,7 @@ class Table:
 
     def _shown_html(self, cell: Cell) -> str:
         if not isinstance(cell, Estimate):
-            return escape(self.shown(cell))
+            return _whole(escape(self.shown(cell)))
         value, _, interval = cell.percent().partition(" ")
         return f"{value}<small>{interval}</small>"
 
@@ -121,9 +121,9 @@ class Table:
         return [folder / f"{self.name}.md", folder / f"{self.name}.parquet"]
 
 
-def _whole(heading: str) -> str:
-    """A heading whose equations do not break."""
-    return heading.replace(" = ", "&nbsp;=&nbsp;")
+def _whole(text: str) -> str:
+    """A text whose equations do not break."""
+    return text.replace(" = ", "&nbsp;=&nbsp;")
 
 
 def _plain(column: str, cell: Cell) -> Sequence[tuple[str, Any]]:
