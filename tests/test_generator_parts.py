@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from making import counted
+from scipy import ndimage
 from tiny_diffusion import GRID, SIZE, picture
 
 from simat.backends.settings import Limits, check_limits, settings_of
 from simat.errors import Cancelled, QueryError
 from simat.generators.inversion import Trajectories
-from simat.generators.masks import fitted, given_mask, noise_difference, rescaled
+from simat.generators.masks import filled, fitted, given_mask, grown, noise_difference, rescaled
 from simat.generators.prompts import check_words, prompts_of
 from simat.generators.running import Run, batches
 from simat.generators.schedule import Schedule, seeded_noise
@@ -70,6 +71,17 @@ def test_noise_difference_is_that_of_one_by_one(tiny: Any, batch: int, strength:
     with torch.no_grad():
         expected = slow_difference(tiny, latents, texts, noises, min(int(strength * 1000), 999))
     assert torch.allclose(found, expected, atol=1e-4)
+
+
+@given(hnp.arrays(np.bool_, (2, 7, 6)))
+def test_filling_and_growing_are_those_of_scipy(cells: np.ndarray) -> None:
+    masks = torch.from_numpy(cells)
+    for number, mask in enumerate(cells):
+        assert np.array_equal(filled(masks)[number].numpy(), ndimage.binary_fill_holes(mask))
+        assert np.array_equal(grown(masks, 2)[number].numpy(), ndimage.binary_dilation(mask, iterations=2))
+        narrow = ndimage.binary_erosion(mask, iterations=2, border_value=1)
+        assert np.array_equal(grown(masks, -2)[number].numpy(), narrow)
+        assert grown(masks, 0) is masks
 
 
 @given(hnp.arrays(np.bool_, (GRID, GRID)))

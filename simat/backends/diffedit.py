@@ -23,16 +23,22 @@ class MaskedSettings(EditSettings):
         mask_strength: the noise at which predictions are contrasted, as a share of the training timesteps.
         clamp: extreme differences are cut at this many times their mean.
         threshold: from where on a difference, rescaled to [0, 1], is inside the mask.
+        fill: let the mask have no holes: predictions differ most at outlines.
+        grow: cells by which the mask is widened, or narrowed where it is negative.
     """
 
     noises: int = 10
     mask_strength: float = 0.5
     clamp: float = 3.0
     threshold: float = 0.5
+    fill: bool = False
+    grow: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_limits(self, noises=Limits(1.0), mask_strength=UNIT, clamp=Limits(1.0), threshold=UNIT)
+        check_limits(
+            self, noises=Limits(1.0), mask_strength=UNIT, clamp=Limits(1.0), threshold=UNIT, grow=Limits(-16.0, 16.0)
+        )
 
 
 class DiffEdit(Editor):
@@ -60,10 +66,13 @@ class DiffEdit(Editor):
         return torch.stack([_contrasted(job, sample) for sample in job.samples])
 
     def chosen(self, job: Job, soft: torch.Tensor) -> torch.Tensor:
-        """Inside from the threshold on; of a given mask, where it covers half of a cell."""
-        from simat.generators.masks import COVERED
+        """Inside from the threshold on, tidied as the settings say; of a given mask, where it covers half of a cell."""
+        from simat.generators.masks import COVERED, filled, grown
 
-        return soft >= (job.config.threshold if job.query.mask is None else COVERED)
+        if job.query.mask is not None:
+            return soft >= COVERED
+        mask = soft >= job.config.threshold
+        return grown(filled(mask) if job.config.fill else mask, job.config.grow)
 
     def background(self, job: Job, samples: Sequence[int]) -> torch.Tensor:
         """The inversion, the same for all samples."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from PIL import Image
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from simat.errors import QueryError
 from simat.generators.model import Diffusion, Prompts
@@ -22,6 +22,7 @@ COVERED = 0.5  # share of a cell of the grid from which a given mask has it
 
 Latents = Float32[torch.Tensor, "n c h w"]
 Soft = Float32[torch.Tensor, "h w"]
+Cells = Bool[torch.Tensor, "n h w"]
 
 
 @torch.no_grad()
@@ -66,6 +67,25 @@ def rescaled(difference: Soft, clamp: float) -> Soft:
     if not high > low:
         return torch.zeros_like(cut)
     return (cut - low) / (high - low)
+
+
+def filled(mask: Cells) -> Cells:
+    """Masks without holes: what is outside and cannot be reached from the frame, up, down or sideways, is inside."""
+    outside = pad(~mask, (1, 1, 1, 1), value=True)
+    reached = torch.zeros_like(outside)
+    reached[:, 0], reached[:, -1], reached[:, :, 0], reached[:, :, -1] = True, True, True, True
+    while True:
+        wider = _spread(reached) & outside
+        if wider.equal(reached):
+            return ~reached[:, 1:-1, 1:-1]
+        reached = wider
+
+
+def grown(mask: Cells, cells: int) -> Cells:
+    """Masks wider by ``cells`` in every direction, narrower where it is negative; the frame itself takes nothing."""
+    for _ in range(abs(cells)):
+        mask = _spread(mask) if cells > 0 else ~_spread(~mask)
+    return mask
 
 
 def fitted(image: ImageInput | None, size: int) -> Image.Image:
@@ -117,6 +137,12 @@ def given_mask(
             remedy="make it larger",
         )
     return shares
+
+
+def _spread(mask: Cells) -> Cells:
+    wide = pad(mask, (1, 1, 1, 1))
+    rows, columns = wide[:, :, 1:-1], wide[:, 1:-1]
+    return mask | rows[:, :-2] | rows[:, 2:] | columns[:, :, :-2] | columns[:, :, 2:]
 
 
 def _frame(size: int, interpolation: str) -> ImageTransform:
