@@ -104,15 +104,23 @@ def test_soft_clamp_is_smooth() -> None:
 # Codecs
 
 
-@pytest.mark.parametrize("spec", ["scenes:vq", "scenes:kl"])
-def test_codecs_of_the_scene_world_have_their_places(spec: str) -> None:
+@pytest.mark.parametrize(("spec", "place"), [("scenes:vq", "vq"), ("scenes:kl", "diffusion/vae")])
+def test_codecs_of_the_scene_world_bring_a_scene_back(spec: str, place: str) -> None:
+    from data.scenes.render import render
+    from data.scenes.scene import sample
     from simat.generators.codecs import SCENES
 
-    if not (SCENES / "vq").is_dir():
+    if not (SCENES / place / "config.json").is_file():
         pytest.skip("the scene world's models are not made")
     codec = load_codec(spec)
+    drawn = np.array(render(sample(900_001, 0), 128).image, np.float32) / 255
+    pixels = torch.from_numpy(drawn).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        latents = codec.encode(pixels)
+        error = (codec.decode(latents).clamp(0, 1) - pixels).square().mean().item()
     assert codec.factor == 4
-    assert codec.encode(torch.zeros(1, 3, 128, 128)).shape[2:] == (32, 32)
+    assert latents.shape[2:] == (32, 32)
+    assert -10 * np.log10(error) > 24, "dB"
 
 
 def test_kl_codec_takes_the_mode_and_passes_gradients(tmp_path: Path) -> None:
