@@ -153,6 +153,7 @@ def test_a_model_may_bring_settings(tiny: Any, copied: Path) -> None:
     assert tiny.defaults == {}
     (copied / "simat.json").write_text(json.dumps({"settings": {"diffedit": {"guidance": 2.5}}}))
     assert opened(copied).defaults == {"diffedit": {"guidance": 2.5}}
+    assert opened(copied).fingerprint == tiny.fingerprint
     (copied / "simat.json").write_text('{"settings": []}')
     with pytest.raises(ModelError, match="settings of a model cannot be read"):
         _ = opened(copied).defaults

@@ -118,8 +118,9 @@ class Diffusion:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the model's configuration and weights."""
-        files = sorted(p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".bin", ".txt"})
+        """SHA-256 over the model's configuration and weights; the settings it brings are told in every answer."""
+        found = (p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".bin", ".txt"})
+        files = sorted(p for p in found if p.name != DEFAULTS)
         return sha256_text("\n".join(f"{p.relative_to(self.folder)} {sha256_file(p)}" for p in files))
 
     @cached_property
