@@ -179,6 +179,12 @@ def test_codec_of_nothing_is_an_error(tmp_path: Path) -> None:
         load_codec(str(tmp_path / "nowhere"))
 
 
+def test_codec_of_the_scene_world_that_is_not_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simat.generators.codecs.SCENES", tmp_path)
+    with pytest.raises(ModelError, match=r"not installed; got scenes:vq; make it with .* or take the other one"):
+        load_codec("scenes:vq")
+
+
 def test_codec_of_another_network_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
     with pytest.raises(ModelError, match="no autoencoder that FlexIT knows; got UNet2DConditionModel"):

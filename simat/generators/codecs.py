@@ -22,6 +22,7 @@ SCENES = Path(__file__).resolve().parents[1] / "models" / "scenes"
 KNEE = 0.02
 """How far from black and white the soft clamp begins to bend."""
 HELP = "give the folder of an AutoencoderKL or a VQModel of diffusers, a pipeline's folder, or 'pixels'"
+MAKE = "make it with 'simat train-scenes', or take the other one with codec=kl or codec=vq"
 Latents = Float[Tensor, "n channels rows columns"]
 
 
@@ -135,8 +136,10 @@ def load_codec(spec: str, device: str = "cpu") -> Codec:
     """
     if spec == "pixels":
         return PixelCodec()
-    folder = {"scenes:vq": SCENES / "vq", "scenes:kl": SCENES / "diffusion" / "vae"}.get(spec, Path(spec).expanduser())
-    folder = _autoencoder_folder(folder)
+    own = {"scenes:vq": SCENES / "vq", "scenes:kl": SCENES / "diffusion" / "vae"}.get(spec)
+    if own and not (own / "config.json").is_file():
+        raise ModelError("this autoencoder of the scene world is not installed", got=spec, remedy=MAKE)
+    folder = own or _autoencoder_folder(Path(spec).expanduser())
     kinds: dict[str, tuple[str, type[KlCodec] | type[VqCodec]]] = {
         "AutoencoderKL": ("kl", KlCodec),
         "VQModel": ("vq", VqCodec),
