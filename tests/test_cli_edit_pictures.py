@@ -147,7 +147,7 @@ def test_a_studio_keeps_its_options_and_loads_nothing_before_it_must() -> None:
     [
         (["dog -> cat"], "nowhere to put the pictures"),
         (["dog -> dragon", "-o", "out"], "does not know a word; got 'dragon'"),
-        (["dog -> cat", "-o", "out", "--set", "noise=3"], "no setting noise; they take batch, clamp, guidance"),
+        (["dog -> cat", "-o", "out", "--set", "noise=3"], "no setting noise; they take batch, clamp, fill, grow"),
         (["dog -> cat", "-o", "out", "--set", "noises"], "a setting is NAME=VALUE; got 'noises'"),
         (["dog -> cat", "-o", "out", "--set", "noises=0"], "'noises' must be at least 1; got 0"),
         (["dog -> cat", "-o", "out", "--steps", "1000"], "between 1 and 999; got 1000"),
