@@ -22,7 +22,7 @@ def check_plots() -> None:
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        raise TrainError("--plot needs matplotlib", remedy="install it with: pip install 'simat[plot]'")
+        raise TrainError("plots need matplotlib", remedy="install it with: pip install 'simat[plot]'")
 
 
 def plot_curve(path: Path, curve: Sequence[dict[str, Any]], title: str) -> None:
@@ -37,6 +37,18 @@ def plot_curve(path: Path, curve: Sequence[dict[str, Any]], title: str) -> None:
             stroke = {"color": f"C{number}", "linestyle": "-" if way == "text_to_image" else "--"}
             right.plot([point["epoch"] for point in curve], values, label=f"{name} R@{k}", **stroke)
     right.set(xlabel="epoch", ylabel="recall, %")
+    _save(figure, path, title)
+
+
+def plot_loss(path: Path, history: Sequence[dict[str, Any]], title: str) -> None:
+    """Write a PNG of the loss by step, on a logarithmic axis."""
+    check_plots()
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    panel = figure.subplots()
+    panel.plot([point["step"] for point in history], [point["loss"] for point in history], color="black", linewidth=1)
+    panel.set(xlabel="step", ylabel="loss", yscale="log")
     _save(figure, path, title)
 
 

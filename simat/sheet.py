@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def comparison_sheet(query: Path | None, words: str, columns: Mapping[str, Seque
         for row, result in enumerate(results):
             source, caption = result.image or result.path, result.caption or (result.path.stem if result.path else "")
             _draw_cell(sheet, draw, left, top + row * height, source, name, caption)
+    return sheet
+
+
+def grid_sheet(cells: Sequence[tuple[Image.Image, str]], columns: int) -> Image.Image:
+    """Draw pictures row by row, each with its words below it.
+
+    Args:
+        cells: (picture, words); words are wrapped to two lines.
+        columns: pictures per row.
+    """
+    rows, height = -(-len(cells) // columns), CELL + 2 * LINE + GAP
+    size = 2 * MARGIN + min(len(cells), columns) * (CELL + GAP) - GAP, 2 * MARGIN + rows * height
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (picture, words) in enumerate(cells):
+        row, column = divmod(number, columns)
+        left, top = MARGIN + column * (CELL + GAP), MARGIN + row * height
+        sheet.paste(thumbnail(picture), (left, top))
+        for n, line in enumerate(textwrap.wrap(words, 28)[:3]):
+            draw.text((left, top + CELL + 3 + 13 * n), fitted(line, CELL, 11), FAINT, _font(11))
     return sheet
 
 

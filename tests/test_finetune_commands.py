@@ -88,7 +88,7 @@ def test_plot_without_its_library_says_what_to_install(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     for command in ("train", "sweep"):
         ran = here(capsys, "finetune", command, cache, tmp_path / "out", *QUICK, "--plot")
-        assert ran.error == "--plot needs matplotlib; install it with: pip install 'simat[plot]'"
+        assert ran.error == "plots need matplotlib; install it with: pip install 'simat[plot]'"
     assert not (tmp_path / "out").exists()
 
 

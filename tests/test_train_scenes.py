@@ -24,8 +24,7 @@ from data.scenes.render import OBJECT, SUBJECT, render
 from data.scenes.scene import sample
 from data.scenes.world import PLACES, RELATIONS, THINGS, triplets
 from data.simat.captions import write_caption
-from finetune.scenes import dual as dual_module
-from finetune.scenes.dual import DualOptions, contrastive_loss, encode_tokens, train_dual
+from finetune.scenes.dual import DualOptions, Objective, build_dual, contrastive_loss, encode_tokens, train_dual
 from finetune.scenes.folder import Shape
 from finetune.scenes.measure import gallery_triplets, measure, questions
 from finetune.scenes.prompts import STRANGER, draw_prompt, facts, sentences, true_of, words
@@ -38,7 +37,9 @@ from finetune.scenes.stream import (
     stream,
     training_scene,
 )
+from finetune.scenes.trainer import Trainer
 from finetune.scenes.vocabulary import END, PAD, UNKNOWN, build_tokenizer, vocabulary
+from simat.progress import Silent
 
 SHAPE = Shape(dim=32, width=8, layers=(1, 1, 1, 1), text_width=32, text_layers=1)
 DRAWN = StreamOptions(seed=3, batch=8, transform=SHAPE.transform, context=SHAPE.context)
@@ -207,10 +208,9 @@ def test_short_texts_are_encoded_as_open_clip_does() -> None:
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
     batch = draw_batch(StreamOptions(0, 16, SHAPE.transform, 32), 0)
-    run = dual_module.Run(DualOptions(steps=40, batch=16, rate=3e-3, warm_up=5, shape=SHAPE))
-    for _ in range(30):
-        run.take(batch)
-    run.save(tmp_path / "x.pt")
+    options = DualOptions(steps=40, batch=16, rate=3e-3, warm_up=5, shape=SHAPE)
+    run = Trainer(build_dual(options), options.plan, options.identity)
+    run.run([batch] * 30, Objective(run, options), tmp_path / "x.pt", Silent())
     losses = torch.load(tmp_path / "x.pt", weights_only=True)["losses"]
     assert losses[-1] < 0.5 * math.log(16)
 
@@ -218,7 +218,7 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 def test_training_goes_on_as_if_never_interrupted(trained: Path, tmp_path: Path) -> None:
     options = DualOptions(steps=4, batch=8, save_every=2, shape=SHAPE)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="lights out"):
-        patch.setattr(dual_module.Run, "take", _failing_at(3))
+        patch.setattr(Trainer, "take", _failing_at(3))
         train_dual(tmp_path, options)
     bars = Recorder.new()
     again = train_dual(tmp_path, options, bars)
@@ -250,11 +250,13 @@ def test_options_out_of_range_are_refused(change: dict[str, Any], match: str) ->
 
 
 def test_a_loss_that_is_no_number_ends_training() -> None:
-    run = dual_module.Run(DualOptions(steps=1, batch=8, shape=SHAPE))
+    options = DualOptions(steps=1, batch=8, shape=SHAPE)
+    run = Trainer(build_dual(options), options.plan, options.identity)
     with torch.no_grad():
-        run._model.text_projection.fill_(math.nan)
+        run.model.text_projection.fill_(math.nan)
+    objective = Objective(run, options)
     with pytest.raises(TrainingError, match="the loss is no number any more; got step 0"):
-        run.take(draw_batch(DRAWN, 0))
+        run.take(lambda: objective(draw_batch(DRAWN, 0)))
 
 
 def test_questions_differ_in_one_word() -> None:
@@ -311,7 +313,7 @@ def test_command_writes_a_folder_that_the_engine_loads(tmp_path: Path, capsys: A
     from simat.encoders import load_encoder
 
     ran = here(capsys, "train-scenes", "dual", "--smoke", "--steps", "2", "--out", tmp_path, "--json")
-    facts_told = ran.json
+    facts_told = ran.json["dual"]
     folder = tmp_path / "dual"
     assert facts_told["steps"] == 2
     assert {"found", "delta", "gallery"} <= facts_told["whole"].keys()
@@ -325,11 +327,11 @@ def test_command_writes_a_folder_that_the_engine_loads(tmp_path: Path, capsys: A
 
 
 def _failing_at(step: int) -> Any:
-    take = dual_module.Run.take
+    take = Trainer.take
 
-    def failing(run: Any, batch: Any) -> None:
+    def failing(run: Any, loss: Any) -> None:
         if run.step == step:
             raise RuntimeError("lights out")
-        take(run, batch)
+        take(run, loss)
 
     return failing

@@ -21,6 +21,8 @@ Kind = Literal["autoencoder", "vq"]
 KL: Kind = "autoencoder"
 VQ: Kind = "vq"
 LATENTS = 4  # channels
+KL_PLAN = Plan(steps=1300, batch=128, rate=2e-3, warm_up=100)
+VQ_PLAN = Plan(steps=1500, batch=32, rate=2e-3, warm_up=100, average=0.995)
 REVIVE_EVERY = 50  # steps between two searches for codes that nobody uses
 EDGES = 0.5  # weight of the differences between neighbours
 
@@ -37,12 +39,18 @@ class AutoencoderOptions:
     """
 
     kind: Kind = KL
-    plan: Plan = field(default_factory=lambda: Plan(steps=1300, batch=128, rate=2e-3, warm_up=100))
+    plan: Plan = KL_PLAN
     widths: tuple[int, ...] = (32, 64, 96)
     layers: int = 1
     codes: int = 4096
     kl: float = 3e-4
     bank: BankOptions = field(default_factory=BankOptions)
+
+    @classmethod
+    def of(cls, kind: Kind, seed: int) -> AutoencoderOptions:
+        """As the shipped one was trained."""
+        plan = KL_PLAN if kind == KL else VQ_PLAN
+        return cls(kind, replace(plan, seed=seed), bank=BankOptions(seed))
 
     @classmethod
     def smoke(cls, kind: Kind, seed: int = 0) -> AutoencoderOptions:
@@ -89,7 +97,7 @@ def train_autoencoder(out: Path, options: AutoencoderOptions, progress: Progress
     model = quick(build_autoencoder(options))
     trainer = Trainer(model, options.plan, options.identity)
     trainer.resume(checkpoint)
-    objective = _Vq(trainer) if options.kind == VQ else _Kl(trainer, options.kl)
+    objective = Vq(trainer) if options.kind == VQ else Kl(trainer, options.kl)
     trainer.run(pixel_batches(bank, trainer), objective, checkpoint, bars)
     model.load_state_dict(trainer.averaged())
     if options.kind == KL:
@@ -126,11 +134,14 @@ def reconstruction(made: Float[Tensor, "n 3 h w"], pixels: Float[Tensor, "n 3 h 
     return error.square().mean() + 0.5 * error.abs().mean() + EDGES * edges
 
 
-class _Kl:
+class Kl:
+    """The loss of a continuous space."""
+
     def __init__(self, trainer: Trainer, weight: float) -> None:
         self._trainer, self._weight = trainer, weight
 
     def __call__(self, pixels: Float[Tensor, "n 3 h w"]) -> Tensor:
+        """The loss of a batch; the network computes in bfloat16."""
         import torch
 
         model: Any = self._trainer.model
@@ -141,12 +152,15 @@ class _Kl:
         return reconstruction(made, pixels) + self._weight * divergence
 
 
-class _Vq:
+class Vq:
+    """The loss of a quantised space; codes that nobody uses are moved on the way."""
+
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._used: Any = None
 
     def __call__(self, pixels: Float[Tensor, "n 3 h w"]) -> Tensor:
+        """The loss of a batch; the network computes in bfloat16."""
         import torch
 
         model: Any = self._trainer.model
@@ -184,8 +198,3 @@ def _deviation(model: Module, bank: Bank, where: str) -> float:
     with torch.no_grad():
         pixels = to_pixels(bank.pictures[: min(len(bank), 256)], where)
         return float(encoder.encode(pixels).latent_dist.mode().std())
-
-
-def with_steps(options: AutoencoderOptions, steps: int | None) -> AutoencoderOptions:
-    """The same training, shorter or longer."""
-    return options if steps is None else replace(options, plan=replace(options.plan, steps=steps))

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from string import Template
 from typing import Any
 
-from finetune.scenes.dual import DualOptions, Trained
+from finetune.scenes.dual import DualOptions
 from finetune.scenes.folder import WEIGHTS
 from finetune.scenes.measure import FIELDS, SCALES, measure
+from finetune.scenes.trainer import Trained
 from simat.encoders.open_clip import OpenClipEncoder, locate
 from simat.encoders.runtime import RuntimeOptions
 from simat.files import sha256_file, write_text

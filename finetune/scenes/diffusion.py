@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from finetune.scenes.bank import CELL, CONTEXT, Bank, BankOptions, open_bank
 from finetune.scenes.stream import TrainingError
 from finetune.scenes.trainer import Plan, Trained, Trainer, device
 from finetune.scenes.vocabulary import END, PAD, START, build_tokenizer, save_tokenizer, vocabulary
-from simat.files import atomic
+from simat.files import atomic, write_text
 from simat.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ SCHEDULE: dict[str, Any] = {
     "prediction_type": "v_prediction", "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
     "timestep_spacing": "leading",
 }  # fmt: skip
+PLAN = Plan(steps=4000, batch=512, rate=1e-3, average=0.9995, warm_up=500)
 BLOCK = 256  # pictures that are encoded together
 
 
@@ -44,7 +46,7 @@ class DiffusionOptions:
         bank: the scenes.
     """
 
-    plan: Plan = field(default_factory=lambda: Plan(steps=4000, batch=512, rate=1e-3, average=0.9995, warm_up=500))
+    plan: Plan = PLAN
     widths: tuple[int, ...] = (64, 128, 192)
     layers: int = 1
     states: int = 160
@@ -52,6 +54,11 @@ class DiffusionOptions:
     things: float = 2.0
     compiled: bool = False
     bank: BankOptions = field(default_factory=BankOptions)
+
+    @classmethod
+    def of(cls, seed: int) -> DiffusionOptions:
+        """As the shipped one was trained."""
+        return cls(replace(PLAN, seed=seed), bank=BankOptions(seed))
 
     @classmethod
     def smoke(cls, seed: int = 0) -> DiffusionOptions:
@@ -130,7 +137,7 @@ def train_diffusion(out: Path, options: DiffusionOptions, progress: Progress | N
     trainer.resume(work / f"{NAME}.pt")
     if options.compiled:
         model["unet"].compile()
-    trainer.run(latent_batches(bank, latents, options, trainer), _Objective(trainer), work / f"{NAME}.pt", bars)
+    trainer.run(latent_batches(bank, latents, options, trainer), Objective(trainer), work / f"{NAME}.pt", bars)
     model.load_state_dict(trainer.averaged())
     write_pipeline(out / NAME, model, autoencoder)
     return trainer.trained(out / NAME)
@@ -148,6 +155,17 @@ def write_pipeline(folder: Path, model: Any, autoencoder: Any) -> None:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.save_pretrained(folder)
+    _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Name the tokenizer as old and new transformers read it, and forget where the autoencoder lay."""
+    for path in (folder / "model_index.json", folder / "vae" / "config.json"):
+        document = json.loads(path.read_text())
+        document.pop("_name_or_path", None)
+        if "tokenizer" in document:
+            document["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+        write_text(path, json.dumps(document, indent=2) + "\n")
 
 
 def load_autoencoder(folder: Path) -> Any:
@@ -206,7 +224,7 @@ def latent_batches(
         yield LatentBatch(x, weights / weights.mean(), prompts.to(where), noise, times)
 
 
-class _Objective:
+class Objective:
     """The squared error of v (Salimans and Ho 2022), weighted: v = √ᾱ·ε − √(1−ᾱ)·x."""
 
     def __init__(self, trainer: Trainer) -> None:
@@ -216,6 +234,7 @@ class _Objective:
         self._alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod.to(trainer.device)
 
     def __call__(self, batch: LatentBatch) -> Tensor:
+        """The loss of a batch; the networks compute in bfloat16."""
         import torch
 
         model: Any = self._trainer.model
@@ -228,8 +247,3 @@ class _Objective:
             made = model["unet"](noised, batch.times, states).sample
         loss: Tensor = ((made.float() - target).square() * batch.weights).mean()
         return loss
-
-
-def with_steps(options: DiffusionOptions, steps: int | None) -> DiffusionOptions:
-    """The same training, shorter or longer."""
-    return options if steps is None else replace(options, plan=replace(options.plan, steps=steps))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Part = Literal["segmenter", "classifier"]
 SEGMENTER: Part = "segmenter"
 CLASSIFIER: Part = "classifier"
+CLASSIFIER_PLAN = Plan(steps=2000, batch=64, rate=2e-3, average=0.995)
+SEGMENTER_PLAN = replace(CLASSIFIER_PLAN, steps=1800, batch=32)
 MEAN, DEVIATION = 0.5, 0.5
 SOFTEST, NOISIEST = 0.5, 0.12  # of the pictures that it learns from: made ones are softer and noisier than drawn ones
 
@@ -39,10 +41,16 @@ class JudgeOptions:
     """
 
     part: Part = SEGMENTER
-    plan: Plan = field(default_factory=lambda: Plan(steps=2000, batch=64, rate=2e-3, average=0.995))
+    plan: Plan = field(default_factory=lambda: SEGMENTER_PLAN)
     widths: tuple[int, int, int, int] = (16, 32, 64, 96)
     layers: tuple[int, int, int, int] = (1, 1, 2, 1)
     bank: BankOptions = field(default_factory=lambda: BankOptions(images=40_000, judge=True))
+
+    @classmethod
+    def of(cls, part: Part, seed: int) -> JudgeOptions:
+        """As the shipped one was trained."""
+        plan = SEGMENTER_PLAN if part == SEGMENTER else CLASSIFIER_PLAN
+        return cls(part, replace(plan, seed=seed), bank=BankOptions(seed, 40_000, judge=True))
 
     @classmethod
     def smoke(cls, part: Part, seed: int = 0) -> JudgeOptions:
@@ -146,7 +154,8 @@ def spoil(pixels: Float[Tensor, "n 3 h w"], generator: Any) -> Float[Tensor, "n 
     small = interpolate(pixels, size=round(size * (1 - (1 - SOFTEST) * soft)), mode="bilinear", antialias=True)
     shown = interpolate(small, size=size, mode="bilinear")
     grain = torch.randn((1, *pixels.shape[1:]), generator=generator).to(pixels.device)
-    return (shown * (0.8 + 0.4 * contrast) + 0.2 * (light - 0.5) + NOISIEST * noise * grain).clamp(-1, 1)
+    spoiled: Tensor = shown * (0.8 + 0.4 * contrast) + 0.2 * (light - 0.5) + NOISIEST * noise * grain
+    return spoiled.clamp(-1, 1)
 
 
 def _segmented(trainer: Trainer, batch: JudgeBatch) -> Tensor:
@@ -186,8 +195,3 @@ def _write_processor(folder: Path, size: int) -> None:
     }  # fmt: skip
     with atomic(folder / "preprocessor_config.json") as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
-
-
-def with_steps(options: JudgeOptions, steps: int | None) -> JudgeOptions:
-    """The same training, shorter or longer."""
-    return options if steps is None else replace(options, plan=replace(options.plan, steps=steps))

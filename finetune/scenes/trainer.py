@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -54,6 +54,10 @@ class Plan:
             raise TrainingError("training takes a step and a picture", got=f"{self.steps} × {self.batch}")
         if self.seed < 0:
             raise TrainingError("a seed is not negative", got=self.seed)
+
+    def taking(self, steps: int | None) -> Plan:
+        """The same plan, shorter or longer; None leaves it."""
+        return self if steps is None else replace(self, steps=steps)
 
 
 @dataclass(frozen=True)
