@@ -147,9 +147,15 @@ class Kl:
         model: Any = self._trainer.model
         with torch.autocast(self._trainer.device, torch.bfloat16):
             posterior = model.encode(pixels).latent_dist
-            made = model.decode(posterior.sample()).sample
+            made = model.decode(posterior.sample(self._generator())).sample
         divergence: Tensor = posterior.kl().mean() / posterior.mean[0].numel()
         return reconstruction(made, pixels) + self._weight * divergence
+
+    def _generator(self) -> Any:
+        import torch
+
+        trainer = self._trainer
+        return torch.Generator(trainer.device).manual_seed(trainer.plan.seed * 1_000_003 + trainer.step)
 
 
 class Vq:

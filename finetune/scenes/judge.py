@@ -187,9 +187,8 @@ def _write_processor(folder: Path, size: int) -> None:
     import json
 
     document = {
-        "image_processor_type": "SegformerImageProcessor" if folder.name == SEGMENTER else "ConvNextImageProcessor",
-        "do_resize": True,
-        "size": {"height": size, "width": size} if folder.name == SEGMENTER else {"shortest_edge": size},
+        "image_processor_type": "SegformerImageProcessor" if folder.name == SEGMENTER else "ViTImageProcessor",
+        "do_resize": True, "size": {"height": size, "width": size},
         "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
         "image_mean": [MEAN] * 3, "image_std": [DEVIATION] * 3, "resample": 2,
     }  # fmt: skip
