@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eval.editing.commands import edit, layout
 from simat.cli.console import console, print_json, progress
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Measure scores, retrieval and geometry.", add_completion=False, rich_markup_mode=None,
                   no_args_is_help=True)  # fmt: skip
+app.command()(edit)
+app.command()(layout)
 CorpusArgument = Annotated[Path, typer.Argument(help="Folder of a SIMAT corpus.", show_default=False)]
 EncoderOption = Annotated[str, typer.Option(help="See 'simat encoders'.")]
 HeadsOption = Annotated[Path | None, typer.Option(help="Adapter heads after the encoder: a folder.")]

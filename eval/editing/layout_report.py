@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image
 
 from eval.editing.answers import Store
 from eval.editing.cases import LayoutCase
 from eval.editing.layouts import compare
-from eval.editing.meters import pictures_of
+from eval.editing.meters import pictures_of, spread
 from eval.editing.published import COCO_STUFF, beside
 from eval.editing.report import Report, answered
 from eval.editing.sets import Reals, look_at
@@ -127,10 +126,10 @@ def _drawn(
     chosen = [case for n in rows if isinstance(case := kept[n], LayoutCase)]
     shown = [made[n] for n in rows]
     layouts, pictures = compare(eyes.segmenter, chosen, shown), pictures_of(shown)
-    values = {SEGMENTS: _spread(layouts.segment_ious, rows, len(made))}
+    values = {SEGMENTS: spread(layouts.segment_ious, rows, len(made))}
     if eyes.encoder is not None:
         scores = clip_scores(eyes.encoder[0], pictures, [case.text for case in chosen])
-        values[CLIP] = _spread(scores, rows, len(made))
+        values[CLIP] = spread(scores, rows, len(made))
     together = reals.distances(pictures) if reals is not None and len(pictures) > 1 else {}
     measured = Measured(setting, kept[0].kind, kept, made, values, together)
     return Drawn(measured, mean_iou_of(layouts.matrices), together)
@@ -151,9 +150,3 @@ def _charts(name: str, title: str, drawn: Sequence[Drawn], fid: str, miou: str) 
     lines = [Line(backend, [x for x, _ in sorted(pairs)], [y for _, y in sorted(pairs)])
              for backend, pairs in points.items()]  # fmt: skip
     return [curves(f"{name}-miou-fid", title, lines, (fid, f"{miou}, %"))] if lines else []
-
-
-def _spread(values: np.ndarray, rows: Sequence[int], count: int) -> np.ndarray:
-    full = np.full(count, np.nan)
-    full[list(rows)] = values
-    return full

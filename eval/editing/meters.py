@@ -197,19 +197,20 @@ def measure(meters: Sequence[Meter], cases: Sequence[EditCase], made: Sequence[M
     for meter in meters:
         values = meter([cases[n] for n in kept], [made[n] for n in kept]) if kept else {}
         for column in meter.columns:
-            found[column.name] = _spread(values.get(column.name, np.empty(0)), kept, len(made))
+            found[column.name] = spread(values.get(column.name, np.empty(0)), kept, len(made))
     return found
+
+
+def spread(values: Values, rows: Sequence[int], count: int) -> Float[np.ndarray, " answers"]:
+    """Numbers in their places among ``count`` answers, NaN everywhere else."""
+    full = np.full(count, np.nan)
+    full[list(rows)] = values
+    return full
 
 
 def columns_of(meters: Sequence[Meter]) -> tuple[Column, ...]:
     """All columns of several meters."""
     return tuple(column for meter in meters for column in meter.columns)
-
-
-def _spread(values: Values, rows: Sequence[int], count: int) -> Values:
-    full = np.full(count, np.nan)
-    full[list(rows)] = values
-    return full
 
 
 def _shown(case: EditCase, made: Made) -> np.ndarray:

@@ -17,8 +17,9 @@ KINDS = ("mean", "mean+diag")
 def fid(one: Features, other: Float[np.ndarray, "m d"]) -> float:
     """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) (Heusel et al. 2017), with the covariances of samples.
 
-    tr (Σ₁Σ₂)^½ is the sum of the square roots of the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric: no square root of
-    a general matrix is needed, and none turns complex.
+    With A and B the centred features over √(n − 1), so that Σ₁ = AᵀA and Σ₂ = BᵀB, the eigenvalues of Σ₁Σ₂ are the
+    squared singular values of ABᵀ: tr (Σ₁Σ₂)^½ is their sum. No root of a matrix is needed, and few pictures are cheap
+    in any number of dimensions.
 
     Raises:
         QueryError: fewer than two pictures in a set.
@@ -26,12 +27,9 @@ def fid(one: Features, other: Float[np.ndarray, "m d"]) -> float:
     for features in (one, other):
         if len(features) < 2:
             raise QueryError("FID needs two pictures or more on either side", got=len(features))
-    first, second = (np.cov(features.astype(np.float64), rowvar=False) for features in (one, other))
-    first, second = np.atleast_2d(first), np.atleast_2d(second)
-    root = _root(first)
-    product = np.linalg.eigvalsh(root @ second @ root)
-    cross = np.sqrt(np.maximum(product, 0)).sum()
-    return float(_mean_gap(one, other) + np.trace(first) + np.trace(second) - 2 * cross)
+    first, second = _centred(one), _centred(other)
+    cross = np.linalg.svd(first @ second.T, compute_uv=False).sum()
+    return float(_mean_gap(one, other) + np.square(first).sum() + np.square(second).sum() - 2 * cross)
 
 
 def sfid(one: Features, other: Float[np.ndarray, "m d"], kind: str = "mean+diag") -> float:
@@ -83,7 +81,8 @@ def _mean_gap(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.square(one.astype(np.float64).mean(0) - other.astype(np.float64).mean(0)).sum())
 
 
-def _root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    values, vectors = np.linalg.eigh(matrix)
-    root: Float[np.ndarray, "d d"] = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    return root
+def _centred(features: Features) -> Float[np.ndarray, "rows d"]:
+    """A with AᵀA the covariance of the features; at most as many rows as columns."""
+    exact = features.astype(np.float64)
+    rows = (exact - exact.mean(0)) / np.sqrt(len(exact) - 1)
+    return np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows
