@@ -85,4 +85,4 @@ def _centred(features: Features) -> Float[np.ndarray, "rows d"]:
     """A with AᵀA the covariance of the features; at most as many rows as columns."""
     exact = features.astype(np.float64)
     rows = (exact - exact.mean(0)) / np.sqrt(len(exact) - 1)
-    return np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows
+    return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
