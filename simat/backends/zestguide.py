@@ -116,7 +116,7 @@ class Watched(Painter):
         model, config = canvas.model, canvas.config
         every = text_layers(model.unet, model.grid, model.grid)
         chosen = choose_layers(every, model.grid, config.resolutions, config.part)
-        with watching(model.unet, chosen, every) as watch:
+        with model.watched(), watching(model.unet, chosen, every) as watch:
             yield Zest(model, course, canvas.layout, self.how(config), watch)
 
     def shown(self, methods: Sequence[Any]) -> dict[str, Any]:

@@ -37,10 +37,11 @@ OVERLAY = (226, 92, 58)
 def model_options(
     model: str, device: str, dtype: str, slicing: bool, offload: bool, networks: tuple[str, ...]
 ) -> ModelOptions:
-    """How the generative model runs; on the CPU it always runs through torch."""
+    """How the generative model runs; ``torch`` is the CPU without OpenVINO."""
     from simat.generators.options import ModelOptions
 
-    return ModelOptions(model, "cpu" if device == "torch" else device, dtype, slicing, offload, networks)
+    runtime = "torch" if device == "torch" else "auto"
+    return ModelOptions(model, "cpu" if device == "torch" else device, dtype, slicing, offload, networks, runtime)
 
 
 def read_mask(path: Path) -> np.ndarray:

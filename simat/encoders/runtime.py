@@ -70,6 +70,7 @@ class Network:
         example: inputs to trace with, at least two rows.
         batch: rows per inference.
         fixed: compile for exactly ``batch`` rows (faster, results independent of the batch) instead of any shape.
+        rows_only: where not fixed, only the number of rows varies.
     """
 
     key: str
@@ -77,13 +78,14 @@ class Network:
     example: Callable[[], tuple[Rows, ...]]
     batch: int
     fixed: bool
+    rows_only: bool = False
 
 
 @runtime_checkable
 class Runtime(Protocol):
     """A network ready to run."""
 
-    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n d"]:
+    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n ..."]:
         """Outputs, one row per row of the inputs."""
         ...
 
@@ -127,7 +129,7 @@ class TorchRuntime:
         if device == "cpu":
             torch.set_num_threads(options.cores)
 
-    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n d"]:
+    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n ..."]:
         """Outputs, one row per row of the inputs."""
         import torch
 
@@ -164,7 +166,7 @@ class OpenVinoRuntime:
         self._queue = openvino.AsyncInferQueue(compiled, streams)
         self._lock = threading.Lock()
 
-    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n d"]:
+    def __call__(self, *inputs: Rows) -> Float32[np.ndarray, "n ..."]:
         """Outputs, one row per row of the inputs."""
         starts = range(0, len(inputs[0]), self._batch)
         chunks: list[Any] = [None] * len(starts)
@@ -177,7 +179,7 @@ class OpenVinoRuntime:
             for slot, start_row in enumerate(starts):
                 self._queue.start_async(self._feed(inputs, start_row), slot)
             self._queue.wait_all()
-        outputs: Float32[np.ndarray, "n d"] = np.concatenate(chunks)[: len(inputs[0])]
+        outputs: Float32[np.ndarray, "n ..."] = np.concatenate(chunks)[: len(inputs[0])]
         return outputs
 
     def _feed(self, inputs: Sequence[Rows], start_row: int) -> dict[int, Shaped[np.ndarray, "batch ..."]]:
@@ -232,13 +234,13 @@ def _convert(network: Network, path: Path) -> None:
     loaded = front_end.load(decoder)
     model = front_end.convert(loaded)
     for port, array in zip(model.inputs, network.example(), strict=True):
-        port.get_node().set_partial_shape(_partial_shape(array, network.fixed))
+        port.get_node().set_partial_shape(_partial_shape(array, network.fixed or network.rows_only))
     model.validate_nodes_and_infer_types()
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
-def _partial_shape(example: Rows, fixed: bool) -> Any:
+def _partial_shape(example: Rows, known: bool) -> Any:
     import openvino
 
-    # A fixed network knows its row shape, an unfixed one (tokens) neither rows nor length.
-    return openvino.PartialShape([-1, *example.shape[1:]] if fixed else [-1] * example.ndim)
+    # Most networks know the shape of a row; one that reads tokens knows neither rows nor length.
+    return openvino.PartialShape([-1, *example.shape[1:]] if known else [-1] * example.ndim)

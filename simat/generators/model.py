@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,14 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from simat.errors import ModelError
 from simat.files import sha256_file, sha256_text
+from simat.generators.compiled import Compiled, compilable
 from simat.generators.options import ModelOptions
 from simat.generators.pipelines import load_pipeline, locate
 
 Latents = Float32[torch.Tensor, "n c h w"]
 Pixels = Float32[torch.Tensor, "n 3 height width"]
 CPU = Path("/proc/cpuinfo")
-DEFAULTS = "simat.json"  # in a model's folder: {"settings": {backend: {name: value}}}
+DEFAULTS = "simat.json"  # in a model's folder: {"settings": {backend: {name: value}}, "runtime": "openvino"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,15 @@ class Diffusion:
         lock: held by whoever makes an answer: settings of the attention and the clock are the model's own.
     """
 
-    def __init__(self, name: str, folder: Path, pipe: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        pipe: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        compiled: Compiled | None = None,
+    ) -> None:
         from diffusers import DDIMScheduler
 
         self.name, self.folder, self.pipe, self.device, self.dtype = name, folder, pipe, device, dtype
@@ -83,6 +93,7 @@ class Diffusion:
         self.alphas: Float[torch.Tensor, " T"] = scheduler.alphas_cumprod.double()
         self._prediction: str = scheduler.config.prediction_type
         self.unet_seconds, self.lock = 0.0, threading.RLock()
+        self._compiled, self._watched = compiled, False
 
     @property
     def factor(self) -> int:
@@ -188,16 +199,28 @@ class Diffusion:
         """
         self._tick()
         started = time.perf_counter()
-        output = self.unet(
-            latents.to(self.dtype),
-            torch.tensor(timestep, device=self.device),
-            encoder_hidden_states=prompts.states,
-            added_cond_kwargs=dict(prompts.added) or None,
-            return_dict=False,
-        )[0]
+        if self._compiled is None or self._watched or latents.requires_grad:
+            output = self.unet(
+                latents.to(self.dtype),
+                torch.tensor(timestep, device=self.device),
+                encoder_hidden_states=prompts.states,
+                added_cond_kwargs=dict(prompts.added) or None,
+                return_dict=False,
+            )[0]
+        else:
+            output = self._compiled(latents, timestep, prompts.states)
         self._tick()
         self.unet_seconds += time.perf_counter() - started
         return self._epsilon(output.float(), latents, float(self.alphas[timestep]))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Run the network in torch, where its attention can be read; hold :attr:`lock`."""
+        self._watched = True
+        try:
+            yield
+        finally:
+            self._watched = False
 
     def _epsilon(self, output: Latents, latents: Latents, alpha: float) -> Latents:
         if self._prediction == "epsilon":
@@ -234,6 +257,16 @@ def load(options: ModelOptions) -> Diffusion:
     device = device_of(options)
     dtype = _dtype(options, device)
     pipe = load_pipeline(folder, options, device, dtype)
+    runtime = str(_document(folder).get("runtime", "torch")) if options.runtime == "auto" else options.runtime
+    if runtime != "openvino":
+        return Diffusion(options.model, folder, pipe, device, dtype)
+    if compilable(pipe, folder, options, device, dtype):
+        compiled = Compiled(pipe.unet, folder / "unet", dtype, pipe.tokenizer.model_max_length)
+        return Diffusion(options.model, folder, pipe, device, dtype, compiled)
+    if options.runtime == "openvino":
+        raise ModelError(
+            "this network does not run through OpenVINO", got=f"{device.type}, {dtype}", remedy="use runtime=torch"
+        )
     return Diffusion(options.model, folder, pipe, device, dtype)
 
 
@@ -243,11 +276,17 @@ def defaults_of(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ModelError: the file cannot be read.
     """
+    try:
+        return {str(name): dict(values) for name, values in _document(folder).get("settings", {}).items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ModelError("the settings of a model cannot be read", got=str(folder / DEFAULTS)) from error
+
+
+def _document(folder: Path) -> dict[str, Any]:
     path = folder / DEFAULTS
     try:
-        document = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        return {str(name): dict(values) for name, values in document.get("settings", {}).items()}
-    except (ValueError, AttributeError, TypeError, OSError) as error:
+        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError, OSError) as error:
         raise ModelError("the settings of a model cannot be read", got=str(path)) from error
 
 
