@@ -31,6 +31,7 @@ from eval.metrics.frechet import fid
 from eval.metrics.masks import grid_ceiling, resized
 from eval.scene_edits import WORLD, scene_edits, scene_layouts
 from simat.errors import EncoderError, SimatError
+from simat.types import Accepts
 
 GREYS = {50: "dog", 100: "cat", 150: "box"}
 
@@ -332,3 +333,13 @@ def test_commands_say_what_is_missing_with_the_projects_own_error() -> None:
 
     with pytest.raises(SimatError):
         StudioAnswerer(model="/nowhere").accepts("nobody")
+
+
+def test_backends_get_only_what_they_heed() -> None:
+    from eval.editing.studio import StudioAnswerer
+
+    answerer = StudioAnswerer(model="scenes")  # no model loads for this
+    assert answerer.accepts("copy") == Accepts(frozenset({"image"}), frozenset())
+    assert "reference" in answerer.accepts("diffedit").optional
+    assert "reference" not in answerer.accepts("sdedit").optional
+    assert "strength" in answerer.accepts("sdedit").optional

@@ -119,7 +119,7 @@ class MaskMeter:
         picture = case.picture()
         far = ~dilated(case.mask, round(self.radius * picture.width))
         outside = change(pixels_of(picture), _shown(case, made), far)
-        if made.mask is None:
+        if made.mask is None or made.mask.all():  # whoever edits everywhere has found nothing
             return math.nan, math.nan, math.nan, outside
         iou = mask_iou(resized(made.mask, case.mask.shape), case.mask)
         ceiling = grid_ceiling(case.mask, _grid(made, case))

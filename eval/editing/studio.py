@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -35,8 +36,14 @@ class StudioAnswerer:
         return f"{diffusion.name} {diffusion.fingerprint} {networks}".strip()
 
     def accepts(self, backend: str) -> Accepts:
-        """Of a backend, without the reference where that would be ignored beside a text."""
+        """Of a backend: what it heeds.
+
+        One without settings changes nothing whatever is asked: it gets only what it needs. A reference that would be
+        ignored beside a text is left out.
+        """
         made = self._studio.backend(backend)
+        if not fields(made.Settings):
+            return Accepts(made.accepts.requires, frozenset())
         heeds = getattr(made, "uses_reference", None)
         accepts: Accepts = made.accepts
         if heeds is None or heeds(Query(text="a", reference="b")):
