@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -103,14 +104,15 @@ def _write(
     write_text(folder / LOSS, json.dumps(document) + "\n")
     plot_loss(folder / CURVE, trained.history, title)
     size = human(sum(path.stat().st_size for path in folder.rglob("*.safetensors")))
-    write_text(folder / CARD, "\n".join([
+    lines = [
         f"# {title}", "", what, f"{trained.parameters:,} parameters, {size} in half precision.", "", "## Training",
         f"{trained.step} steps × {plan.batch} of {bank['images']:,} scenes of {bank['size']} × {bank['size']} pixels, "
         f"seed {plan.seed}, {told['seconds']} s of computing on {trained.device}; AdamW at {plan.rate:g} with warm-up "
         f"and cosine, bfloat16. {how}", f"Last loss {told['loss']:g}; `{LOSS}`, `{CURVE}`. Made by "
         f"`simat train-scenes {_command(name)} --seed {plan.seed} --steps {plan.steps}`.", "",
-        "## Figures", figures, "", "## Limits", _LIMITS[name], "",
-    ]))  # fmt: skip
+        "## Figures", *figures.split("\n"), "", "## Limits", _LIMITS[name],
+    ]  # fmt: skip
+    write_text(folder / CARD, "\n".join(textwrap.fill(line, 120) for line in lines) + "\n")
     return told | facts
 
 

@@ -65,7 +65,7 @@ def sampled(model: Diffusion, texts: Sequence[str], seed: int) -> list[Image.Ima
 def write_sheet(path: Path, cells: Sequence[tuple[Image.Image, str]]) -> None:
     """Write pictures and their words as one PNG."""
     with atomic(path) as temporary:
-        grid_sheet(cells, COLUMNS).save(temporary, format="PNG", optimize=True)
+        grid_sheet(cells, COLUMNS).quantize(256).save(temporary, format="PNG", optimize=True)
         temporary.chmod(0o644)
 
 
