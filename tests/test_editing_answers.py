@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from painters import EDITOR, Painters, Stop
 
-from eval.editing.answers import Store, run
+from eval.editing.answers import Store, answered, run
 from eval.editing.cases import EditCase, query_of
 from eval.editing.settings import Setting, parse_limits, settings_of
 from eval.scene_edits import scene_edits
@@ -110,6 +110,10 @@ def test_other_model_seed_or_settings_are_asked_again(cases: list[EditCase], tmp
     painters.model = "painters 2"
     run(painters, cases[:1], [Setting("copy")], Store(tmp_path), seed=1)
     assert len(painters.asked) == 3
+    kept, made = answered(Store(tmp_path), Setting("copy"), cases, "painters 2", 1)
+    assert [case.key for case in kept] == [cases[0].key]
+    assert made[0].picture is not None
+    assert answered(Store(tmp_path), Setting("copy"), cases, "painters 1", 1) == ([], [])  # never mixed
 
 
 def test_refusal_of_a_case_is_counted_but_of_the_first_it_ends_the_run(cases: list[EditCase], tmp_path: Path) -> None:

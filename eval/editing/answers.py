@@ -148,12 +148,29 @@ def run(
         for setting in settings:
             if setting.limit is not None and number >= setting.limit:
                 continue
-            key = sha256_text("\n".join([identity, setting.label, answerer.model, str(seed + number)]))
+            key = answer_key(identity, setting, answerer.model, seed + number)
             if not store.has(setting, case, key):
                 made, facts = _answer(answerer, case, setting, seed + number, may_refuse=setting in answered)
                 store.save(setting, case, made, key, facts)
             answered.add(setting)
             progress.advance(1)
+
+
+def answer_key(identity: str, setting: Setting, model: str, seed: int) -> str:
+    """SHA-256 of everything that an answer depends on: case, setting, model, seed."""
+    return sha256_text("\n".join([identity, setting.label, model, str(seed)]))
+
+
+def answered(
+    store: Store, setting: Setting, cases: Sequence[Case], model: str, seed: int
+) -> tuple[list[Case], list[Made]]:
+    """The cases that a setting has answered so far, with its answers; those of another model or seed are none."""
+    kept = [
+        case
+        for number, case in enumerate(cases[: setting.limit])
+        if store.has(setting, case, answer_key(identity_of(case), setting, model, seed + number))
+    ]
+    return kept, [store.load(setting, case) for case in kept]
 
 
 def _answer(

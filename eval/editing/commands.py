@@ -81,7 +81,7 @@ def edit(
         protocol, store = edit_protocol(asked), _store(out)
         if not only_report:
             run(answerer, protocol.cases, settings, store, seed, bars)
-        measured = measure_edits(protocol, settings, store, bars)
+        measured = measure_edits(protocol, settings, store, answerer.model, seed, bars)
     report = edit_report(protocol, measured)
     middle = strengths[len(strengths) // 2] if strengths else 0.0
     write_report(report, store, _configuration(asked, settings, answerer), beside_each_other(measured, middle))
@@ -124,7 +124,7 @@ def layout(
         settings, store = _settings(answerer, backend, (), sweep, limit, always), _store(out)
         if not only_report:
             run(answerer, cases, settings, store, seed, bars)
-        drawn = measure_layouts(cases, settings, store, eyes, bars)
+        drawn = measure_layouts(cases, settings, store, eyes, answerer.model, seed, bars)
     report = layout_report(SCENES if corpus == SCENES else STUFF, drawn, eyes)
     shown = [one.measured for one in drawn if not one.measured.setting.options] or [drawn[0].measured]
     write_report(report, store, _configuration(cases[0].kind, settings, answerer), [shown])

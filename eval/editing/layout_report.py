@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from eval.editing.answers import Store
-from eval.editing.cases import LayoutCase
+from eval.editing.answers import Made, Store, answered
+from eval.editing.cases import Case, LayoutCase
 from eval.editing.layouts import compare
 from eval.editing.meters import pictures_of, spread
 from eval.editing.published import COCO_STUFF, beside
-from eval.editing.report import Report, answered
+from eval.editing.report import Report
 from eval.editing.sets import Reals, look_at
 from eval.editing.settings import Setting
 from eval.editing.summary import Measured
@@ -66,9 +66,11 @@ def measure_layouts(
     settings: Sequence[Setting],
     store: Store,
     eyes: Eyes,
+    model: str,
+    seed: int,
     progress: Progress | None = None,
 ) -> list[Drawn]:
-    """Every setting's answers so far.
+    """Every setting's answers so far, by a model from a seed.
 
     Raises:
         StorageError: nothing was answered.
@@ -78,8 +80,9 @@ def measure_layouts(
     reals = _reals(cases, eyes)
     bars.start("measures", len(settings), "settings")
     for setting in settings:
-        drawn = _drawn(cases, setting, store, eyes, reals)
-        found += [drawn] if drawn is not None else []
+        kept, made = answered(store, setting, cases, model, seed)
+        if any(one.refused is None for one in made):
+            found.append(_drawn(setting, kept, made, eyes, reals))
         bars.advance(1)
     if not found:
         raise StorageError("no answer is there yet", got=str(store.folder))
@@ -116,13 +119,8 @@ def _row(one: Drawn, has_clip: bool, fid: str, theirs: Sequence[float | None]) -
     return (*cells, f"{measured.seconds:.2f}", *theirs)
 
 
-def _drawn(
-    cases: Sequence[LayoutCase], setting: Setting, store: Store, eyes: Eyes, reals: Reals | None
-) -> Drawn | None:
-    kept, made = answered(store, setting, cases)
+def _drawn(setting: Setting, kept: Sequence[Case], made: Sequence[Made], eyes: Eyes, reals: Reals | None) -> Drawn:
     rows = [n for n, one in enumerate(made) if one.refused is None]
-    if not rows:
-        return None
     chosen = [case for n in rows if isinstance(case := kept[n], LayoutCase)]
     shown = [made[n] for n in rows]
     layouts, pictures = compare(eyes.segmenter, chosen, shown), pictures_of(shown)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eval.editing.answers import Made, Store
-from eval.editing.cases import Case, EditCase
+from eval.editing.answers import Made, Store, answered
+from eval.editing.cases import EditCase
 from eval.editing.meters import columns_of, measure, pictures_of
 from eval.editing.settings import Setting
 from eval.editing.sheets import example_sheet, successes
@@ -48,16 +48,15 @@ class Report:
         return {table.name: table.records() for table in self.tables}
 
 
-def answered(store: Store, setting: Setting, cases: Sequence[Case]) -> tuple[list[Case], list[Made]]:
-    """The cases that a setting has answered so far, with its answers."""
-    kept = [case for case in cases[: setting.limit] if store.place(setting, case, ".json").is_file()]
-    return kept, [store.load(setting, case) for case in kept]
-
-
 def measure_edits(
-    protocol: EditProtocol, settings: Sequence[Setting], store: Store, progress: Progress | None = None
+    protocol: EditProtocol,
+    settings: Sequence[Setting],
+    store: Store,
+    model: str,
+    seed: int,
+    progress: Progress | None = None,
 ) -> list[Measured]:
-    """Every setting on every kind of edits, with what was answered so far.
+    """Every setting on every kind of edits, with what was answered so far by a model from a seed.
 
     Raises:
         StorageError: nothing was.
@@ -68,7 +67,7 @@ def measure_edits(
     bars.start("measures", len(kinds) * len(settings), "settings")
     for kind in kinds:
         for setting in settings:
-            cases, made = answered(store, setting, protocol.cases)
+            cases, made = answered(store, setting, protocol.cases, model, seed)
             rows = [n for n, case in enumerate(cases) if case.kind == kind]
             chosen, theirs = [cases[n] for n in rows], [made[n] for n in rows]
             bars.advance(1)
