@@ -130,6 +130,9 @@ def test_table_puts_change_beside_the_autoencoders_own() -> None:
     assert first["× the autoencoder's own"] == pytest.approx(1.25)
     assert table.records()[0]["Edit success by brightness"] == pytest.approx(75)
     assert (first["Seconds"], first["in the UNet"]) == ("2.00", "0.90")
+    medians = edit_table("t", "T", rows, columns, {}, median=True)
+    assert "Edit success by brightness" not in medians.columns
+    assert medians.records()[0]["Change outside the dilated true mask"] == pytest.approx(2)
 
 
 def test_published_figures_stand_beside_the_same_metric_alone() -> None:

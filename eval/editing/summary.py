@@ -74,6 +74,8 @@ def edit_table(
 ) -> Table:
     """One row per setting: means (or medians) with 95 % intervals, and the thesis's figures where they compare."""
     known = [column for column in columns if any(_known(one, column) for one in measured)]
+    if median:  # that of a yes or no tells nothing
+        known = [column for column in known if not all(_yes_or_no(one, column) for one in measured)]
     names = [*dict.fromkeys(name for one in measured for name in one.together)]
     theirs = [label for label in [*(c.label for c in known), *names] if _published(published, measured, label)]
     own = _own_error(measured)
@@ -143,6 +145,11 @@ def _axis(column: Column) -> str:
 def _known(one: Measured, column: Column) -> bool:
     values = one.values.get(column.name)
     return values is not None and not bool(np.isnan(values).all())
+
+
+def _yes_or_no(one: Measured, column: Column) -> bool:
+    values = one.values.get(column.name, np.empty(0))
+    return bool(np.isin(values[~np.isnan(values)], (0, 1)).all())
 
 
 def _published(figures: Mapping[str, Mapping[str, float]], measured: Sequence[Measured], label: str) -> bool:
