@@ -72,12 +72,10 @@ def write_report(study: Study, out: Path, names: Sequence[str] = (), progress: P
     _ = study.bench.dev, study.bench.test  # a corpus without one of them is refused before the work begins
     out.mkdir(parents=True, exist_ok=True)
     parts = []
-    progress.start("parts", len(chosen), "parts")
-    for name in chosen:
+    for number, name in enumerate(chosen, 1):  # told in lines: the parts have bars of their own
         parts.append(PARTS[name](study))
         _save(parts[-1], out)
-        progress.note(f"{name} done")
-        progress.advance(1)
+        progress.note(f"{number} of {len(chosen)}: {name} done")
     sheets = _sheets(study, out) if not names else []
     configuration = study.configuration()
     write_text(out / CONFIGURATION, json.dumps(configuration, indent=1, ensure_ascii=False) + "\n")

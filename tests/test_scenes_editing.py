@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ def test_settings_that_come_with_the_model_are_those_of_backends(studio: Studio)
     assert defaults["diffedit"]["fill"] is True
     for name, values in defaults.items():
         made: Any = settings_of(studio.backend(name).Settings, values)
-        assert {key: getattr(made, key) for key in values} == dict(values)
+        told = json.loads(json.dumps({key: getattr(made, key) for key in values}))
+        assert told == dict(values)
 
 
 def test_the_model_knows_the_autoencoding_of_its_world(studio: Studio) -> None:
