@@ -26,7 +26,7 @@ Part = Literal["segmenter", "classifier"]
 SEGMENTER: Part = "segmenter"
 CLASSIFIER: Part = "classifier"
 CLASSIFIER_PLAN = Plan(steps=2000, batch=64, rate=2e-3, average=0.995)
-SEGMENTER_PLAN = replace(CLASSIFIER_PLAN, steps=1800, batch=32)
+SEGMENTER_PLAN = replace(CLASSIFIER_PLAN, steps=800, batch=32)
 MEAN, DEVIATION = 0.5, 0.5
 SOFTEST, NOISIEST = 0.5, 0.12  # of the pictures that it learns from: made ones are softer and noisier than drawn ones
 
@@ -165,8 +165,8 @@ def _segmented(trainer: Trainer, batch: JudgeBatch) -> Tensor:
     model: Any = trainer.model
     with torch.autocast(trainer.device, torch.bfloat16):
         logits = model(batch.pixels).logits
-    full = interpolate(logits.float(), size=batch.labels.shape[-2:], mode="bilinear")
-    loss: Tensor = cross_entropy(full, batch.labels)
+    truth = batch.labels[:, ::2, ::2]  # a quarter of the pixels tell as much, in a quarter of the time
+    loss: Tensor = cross_entropy(interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear"), truth)
     return loss
 
 
