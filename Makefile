@@ -10,7 +10,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml
 	@echo "Setting up $(VENV): two to five minutes, about 6 GB where torch comes with CUDA"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,test,check]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[cpu,serve,test,check]'
 	@touch $@
 
 demo: $(INSTALLED)

@@ -22,7 +22,7 @@ KL: Kind = "autoencoder"
 VQ: Kind = "vq"
 LATENTS = 4  # channels
 KL_PLAN = Plan(steps=1300, batch=128, rate=2e-3, warm_up=100)
-VQ_PLAN = Plan(steps=1500, batch=32, rate=2e-3, warm_up=100, average=0.995)
+VQ_PLAN = replace(KL_PLAN, steps=2500)
 REVIVE_EVERY = 50  # steps between two searches for codes that nobody uses
 EDGES = 0.5  # weight of the differences between neighbours
 

@@ -43,6 +43,7 @@ class DiffusionOptions:
         dropout: share of prompts replaced by the empty one.
         things: how much more a latent counts where a thing is visible.
         compiled: compile the network; pays for itself in minutes on a GPU.
+        start: a pipeline folder whose weights, words and autoencoder the training begins with; None for fresh weights.
         bank: the scenes.
     """
 
@@ -53,6 +54,7 @@ class DiffusionOptions:
     dropout: float = 0.1
     things: float = 2.0
     compiled: bool = False
+    start: Path | None = None
     bank: BankOptions = field(default_factory=BankOptions)
 
     @classmethod
@@ -70,7 +72,7 @@ class DiffusionOptions:
     def identity(self) -> dict[str, Any]:
         """What must be the same for a training to go on, beside the plan."""
         return {"widths": list(self.widths), "layers": self.layers, "states": self.states, "dropout": self.dropout,
-                "things": self.things}  # fmt: skip
+                "things": self.things, "fresh": self.start is None}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -123,16 +125,19 @@ def train_diffusion(out: Path, options: DiffusionOptions, progress: Progress | N
     """Train, from the last checkpoint where there is one, and write the averaged model as a pipeline folder.
 
     Args:
-        out: holds the autoencoder; gets ``diffusion``, and ``training`` (bank, latents and checkpoint).
+        out: holds the autoencoder, unless the options name a start; gets ``diffusion``, and ``training`` (bank, latents
+            and checkpoint).
 
     Raises:
-        TrainingError: no autoencoder there, or a checkpoint or a bank of other options.
+        TrainingError: no autoencoder there, a start of another shape, or a checkpoint or a bank of other options.
     """
     bars, work = progress or Silent(), out / "training"
     bank = open_bank(work / "bank", options.bank, progress=bars)
-    autoencoder = load_autoencoder(out / KL)
+    autoencoder = load_autoencoder(out / KL if options.start is None else options.start / "vae")
     latents = encode_bank(bank, autoencoder, work / "latents.npy", bars)
     model = build_denoiser(options)
+    if options.start is not None:
+        load_weights(model, options.start)
     trainer = Trainer(model, options.plan, options.identity)
     trainer.resume(work / f"{NAME}.pt")
     if options.compiled:
@@ -179,6 +184,29 @@ def load_autoencoder(folder: Path) -> Any:
     if not (folder / "config.json").exists():
         raise TrainingError("no autoencoder lies there", got=str(folder), remedy="train it first, or train 'all'")
     return AutoencoderKL.from_pretrained(folder).eval().requires_grad_(False).to(device())
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Take the weights of a written pipeline.
+
+    Raises:
+        TrainingError: it is of another shape.
+    """
+    import torch
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    parts = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
+    for name, kind in parts.items():
+        written = kind.from_pretrained(folder / name, torch_dtype=torch.float32)
+        try:
+            model[name].load_state_dict(written.state_dict())
+        except RuntimeError as error:
+            raise TrainingError(
+                "the training cannot begin there: other widths",
+                got=f"{folder / name}",
+                remedy="train from fresh weights",
+            ) from error
 
 
 def encode_bank(bank: Bank, autoencoder: Any, path: Path, bars: Progress) -> Float16[np.ndarray, "n c h w"]:

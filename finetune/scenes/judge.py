@@ -26,7 +26,7 @@ Part = Literal["segmenter", "classifier"]
 SEGMENTER: Part = "segmenter"
 CLASSIFIER: Part = "classifier"
 CLASSIFIER_PLAN = Plan(steps=2000, batch=64, rate=2e-3, average=0.995)
-SEGMENTER_PLAN = replace(CLASSIFIER_PLAN, steps=8000)
+SEGMENTER_PLAN = Plan(steps=8000, batch=128, rate=1e-3, warm_up=500, average=0.998)
 MEAN, DEVIATION = 0.5, 0.5
 SOFTEST, NOISIEST = 0.5, 0.12  # of the pictures that it learns from: made ones are softer and noisier than drawn ones
 
