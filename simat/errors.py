@@ -58,3 +58,31 @@ class ModelError(SimatError):
 
 class Cancelled(SimatError):
     """Work that was asked to stop, and did: nothing is half written, nothing is left changed."""
+
+
+class NotFound(SimatError):
+    """Something asked for by its name or number that is not there: a job, an image, a page."""
+
+
+class Denied(SimatError):
+    """Not allowed: no token or a wrong one, a foreign origin, an address that may not be bound or fetched."""
+
+
+class TooLarge(SimatError):
+    """A request, an upload or a download over its limit."""
+
+
+class FetchError(SimatError):
+    """An allowed address that did not answer with what it should."""
+
+
+class Busy(SimatError):
+    """More work than there is room for.
+
+    Args:
+        retry_after: seconds from now when there may be room.
+    """
+
+    def __init__(self, what: str, *, got: object = None, remedy: str | None = None, retry_after: float = 1.0) -> None:
+        super().__init__(what, got=got, remedy=remedy)
+        self.retry_after = retry_after
