@@ -1,0 +1,1 @@
+"""The service: open indices and generators behind HTTP, for other programs and for a browser."""
