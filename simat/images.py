@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from simat.errors import ImageError
@@ -143,12 +143,15 @@ def decode(data: bytes, draft_edge: int | None = None) -> Image.Image:
     return decode_sized(data, draft_edge)[0]
 
 
-def decode_sized(data: bytes, draft_edge: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def decode_sized(
+    data: bytes, draft_edge: int | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, tuple[int, int]]:
     """Decode an untrusted image file to an upright RGB image, its first frame, on white.
 
     Args:
         data: the whole file.
         draft_edge: let the JPEG decoder scale by 1/2, 1/4 or 1/8 while the shortest edge stays at least this.
+        max_pixels: width × height at most, before any scaling.
 
     Returns:
         The image, perhaps scaled, and the upright (width, height) of the original.
@@ -159,7 +162,7 @@ def decode_sized(data: bytes, draft_edge: int | None = None) -> tuple[Image.Imag
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            _check_size(width, height)
+            _check_size(width, height, max_pixels)
             if draft_edge is not None and image.format in {"JPEG", "MPO"}:
                 _draft(image, draft_edge)
             image.load()
@@ -169,7 +172,7 @@ def decode_sized(data: bytes, draft_edge: int | None = None) -> tuple[Image.Imag
     except UnidentifiedImageError as error:
         raise ImageError("not an image in a format we read", remedy=f"use {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:  # Pillow's own limit is wider than ours, and comes first
-        raise ImageError(f"more than {MAX_PIXELS // 10**6} megapixels") from error
+        raise ImageError(f"more than {max_pixels / 10**6:g} megapixels") from error
     except _BROKEN as error:
         reason = str(error) or type(error).__name__
         raise ImageError(f"corrupt or truncated image: {reason}") from error
@@ -190,16 +193,22 @@ def load_image(source: str | Path | Image.Image | UInt8[np.ndarray, "h w 3"]) ->
     return decode(read_bytes(source))
 
 
+def mask_of(picture: Image.Image) -> Float32[np.ndarray, "h w"]:
+    """A mask from a picture: white is 1, black is 0."""
+    mask: Float32[np.ndarray, "h w"] = np.asarray(picture.convert("L"), np.float32) / 255
+    return mask
+
+
 def _centre(size: int, frame: int) -> int:
     # Rounding as torchvision crops (half to even) and as open_clip pads (down).
     return round((size - frame) / 2) if size >= frame else -((frame - size) // 2)
 
 
-def _check_size(width: int, height: int) -> None:
+def _check_size(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
     if width < 1 or height < 1:
         raise ImageError("the image has no pixels", got=f"{width} × {height}")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"more than {MAX_PIXELS // 10**6} megapixels", got=f"{width} × {height}")
+    if width * height > max_pixels:
+        raise ImageError(f"more than {max_pixels / 10**6:g} megapixels", got=f"{width} × {height}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ImageError(f"longer than {MAX_ASPECT} times its width", got=f"{width} × {height}")
 

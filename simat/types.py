@@ -69,6 +69,7 @@ class Query:
         seed: the random seed (generators).
         samples: how many pictures to generate.
         strength: how far to go from the input, in [0, 1] (generators).
+        vector: the picture to start from, already encoded: a vector of the index's space, of any length.
     """
 
     image: ImageInput | None = None
@@ -85,6 +86,7 @@ class Query:
     seed: int | None = None
     samples: int | None = None
     strength: float | None = None
+    vector: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _ = self.parsed_edits  # a text that does not parse is refused at once

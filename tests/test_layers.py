@@ -19,7 +19,9 @@ LAYERS = (
     {"backends"},
     {"studios"},
     {"engine"},
-    {"cli", "sheet"},
+    {"documents", "sheet"},
+    {"server"},
+    {"cli"},
 )
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 PACKAGES = {

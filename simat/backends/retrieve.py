@@ -18,6 +18,7 @@ from simat.embeddings import ImageRow
 from simat.errors import ImageError, QueryError
 from simat.images import decode, load_image, read_bytes
 from simat.types import Accepts, Answer, Cancel, OnStep, PixelImageEncoder, Query, Result, Step
+from simat.vectors import unit_rows
 
 DEFAULT_K = 10
 SAME_VECTOR = 1 - 1e-5  # a picture's vector against its own float16 copy
@@ -41,7 +42,7 @@ class Retrieve:
     """Retrieval over one open index; the ``simat.backends`` entry point ``retrieve``."""
 
     name = "retrieve"
-    accepts = Accepts(frozenset(), frozenset({"image", "text", "edits", "scale", "composer"}))
+    accepts = Accepts(frozenset(), frozenset({"image", "vector", "text", "edits", "scale", "composer"}))
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -57,7 +58,7 @@ class Retrieve:
         check_accepts(query, self.accepts, self.name)
         k = self._count(query.k)
         started = time.perf_counter()
-        source = self._query_image(query) if query.image is not None else None
+        source = self._source(query)
         parts = Parts(query, lambda: _vector(source), self._resources.encode_texts, self._resources.background)
         composition = compose(parts)
         composed = time.perf_counter()
@@ -104,6 +105,21 @@ class Retrieve:
             return load_image(self._resources.embeddings.resolve(row)).tobytes() == picture.tobytes()
         except ImageError:  # moved or deleted since the build
             return False
+
+    def _source(self, query: Query) -> QueryImage | None:
+        if query.vector is not None:
+            return QueryImage(self._given(query))
+        return None if query.image is None else self._query_image(query)
+
+    def _given(self, query: Query) -> Vector:
+        dim = self._resources.encoder.space.dim
+        vector = np.asarray(query.vector, np.float32)
+        if query.image is not None:
+            raise QueryError("an image and a vector are given", remedy="give one of them")
+        if vector.shape != (dim,):
+            raise QueryError(f"the index holds {dim}-d vectors", got=f"a query of shape {vector.shape}")
+        unit: Vector = unit_rows(vector[None], "the query vector")[0]
+        return unit
 
     def _query_image(self, query: Query) -> QueryImage:
         image = query.image

@@ -58,24 +58,18 @@ def show(
         from simat.sheet import contact_sheet, save_sheet
 
         save_sheet(contact_sheet([(file_of(engine, source), title, answer.results)]), sheet)
+    from simat.documents import as_document, shown
+
     if as_json:
         print_json({**question, **as_document(answer), "sheet": sheet and str(sheet)})
         return
     out = console()
     for rank, result in enumerate(answer, 1):
-        out.print(f"{rank:3}  {result.score:6.3f}  {result.id:>8}  {_shown(result.path)}", markup=False)
+        out.print(f"{rank:3}  {result.score:6.3f}  {result.id:>8}  {shown(result.path)}", markup=False)
     spent = " · ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in answer.timings.items())
     out.print(f"{len(answer)} of {len(engine):,} images · {spent}", style="dim", markup=False)
     if sheet is not None:
         out.print(f"contact sheet: {sheet}", markup=False)
-
-
-def as_document(answer: Answer) -> dict[str, Any]:
-    """The stable JSON form of an answer: ``backend``, ``results`` (id, score, path, caption), ``timings``."""
-    results = [
-        {"id": r.id, "score": round(r.score, 6), "path": _shown(r.path), "caption": r.caption} for r in answer.results
-    ]
-    return {"backend": answer.backend, "results": results, "timings": dict(answer.timings)}
 
 
 def file_of(place: Engine | Studio, source: str | int | None) -> Path | None:
@@ -88,10 +82,3 @@ def file_of(place: Engine | Studio, source: str | int | None) -> Path | None:
         assert isinstance(place, Engine)
         return place.embeddings.resolve(place.embeddings.rows(np.array([source]))[0])
     return None if source is None else Path(source)
-
-
-def _shown(path: Path | None) -> str:
-    from simat.embeddings import split_path
-
-    # A line break in a name must not look like another result.
-    return "" if path is None else split_path(str(path))[0].replace("\n", "\\n").replace("\r", "\\r")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simat.cli.answers import as_document
 from simat.cli.console import console, print_json
 from simat.cli.scene_demo import FIELDS, SCENES, Marker, commands
 from simat.cli.scene_demo import WORDS as SCENE_WORDS
@@ -49,6 +48,8 @@ def demo(
     rows = [(item.image, item.title, item.answer.results) for item in shown.asked]
     save_sheet(contact_sheet(rows, shown.heading), sheet)
     if json:
+        from simat.documents import as_document
+
         answers = [{"command": item.command, **as_document(item.answer)} for item in shown.asked]
         figures = {"images": len(shown.engine), "index": str(shown.engine.folder), "sheet": str(sheet), **shown.figures}
         print_json({**figures, "answers": answers})

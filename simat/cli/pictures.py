@@ -50,12 +50,9 @@ def read_mask(path: Path) -> np.ndarray:
     Raises:
         ImageError: it cannot be read.
     """
-    import numpy as np
+    from simat.images import load_image, mask_of
 
-    from simat.images import load_image
-
-    mask: np.ndarray = np.asarray(load_image(path).convert("L"), np.float32) / 255
-    return mask
+    return mask_of(load_image(path))
 
 
 def read_settings(texts: Sequence[str] | None, steps: int | None) -> dict[str, str]:
@@ -167,7 +164,7 @@ def show(
 
 
 def _document(answer: Answer, files: Sequence[str | None], masks: Sequence[str]) -> dict[str, Any]:
-    from simat.cli.answers import as_document
+    from simat.documents import as_document
 
     told = {name: answer.extras[name] for name in ("seed", "config", "models") if name in answer.extras}
     words = {name: answer.extras[name] for name in ("reference", "target") if name in answer.extras}

@@ -1,0 +1,37 @@
+"""The application: routers, errors, documentation, and the page on top."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from simat import __version__
+from simat.server import problems
+from simat.server.api import draw, edit, search
+from simat.server.service import Service
+
+ROUTERS = (search, edit, draw)
+
+
+def create_app(service: Service, security: Callable[[Any], Any] | None = None, page: bool = True) -> FastAPI:
+    """The whole server as an ASGI application.
+
+    Args:
+        service: what it answers with; closed when the application shuts down.
+        security: wraps the application in the middleware that guards it.
+        page: whether the page is at ``/``.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    app = FastAPI(title="simat", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    problems.install(app)
+    for module in ROUTERS:
+        app.include_router(module.router(service))
+    return app

@@ -1,0 +1,167 @@
+"""What may be asked over HTTP, field by field; the same fields as JSON and as a multipart form.
+
+Pictures and masks are base64 in JSON, and files in a form. Lists and dictionaries are JSON in a field of a form.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import orjson
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+
+MOST_TEXT = 2000  # characters
+MOST_RESULTS = 10_000
+MOST_SAMPLES = 16
+MOST_SEGMENTS = 16
+
+
+def _from_form(value: Any) -> Any:
+    """A list or a dictionary that came as a text."""
+    if isinstance(value, str):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def _empty_is_missing(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
+Index = Annotated[str | None, BeforeValidator(_empty_is_missing), Field(description="Name of an index; the first one.")]
+Picture = Annotated[
+    str | None, BeforeValidator(_empty_is_missing), Field(description="The bytes of an image file, in base64.")
+]
+Id = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=0, lt=2**63, description="Of the index.")]
+Count = Annotated[
+    int | None, BeforeValidator(_empty_is_missing), Field(ge=1, le=MOST_RESULTS, description="How many answers; 10.")
+]
+Scale = Annotated[float, Field(allow_inf_nan=False, description="λ: how much the words weigh.")]
+Composer = Annotated[
+    str | None, BeforeValidator(_empty_is_missing), Field(description="How words and an image are brought together.")
+]
+Vector = Annotated[
+    list[float] | None,
+    BeforeValidator(_from_form),
+    Field(max_length=65536, description="A vector of the index's space, in place of an image."),
+]
+Settings = Annotated[
+    dict[str, Any], BeforeValidator(_from_form), Field(description="Values for the settings of the backend.")
+]
+Strength = Annotated[float | None, BeforeValidator(_empty_is_missing), Field(ge=0, le=1)]
+Seed = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=0, lt=2**63)]
+Samples = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=1, le=MOST_SAMPLES)]
+Where = Annotated[None, BeforeValidator(_empty_is_missing), Field(description="Reserved for filters.")]
+
+
+class Fields(BaseModel):
+    """What every question may hold; an unknown field is an error."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    index: Index = None
+
+
+class SearchFields(Fields):
+    """Images nearest to words, to an image (a file, an id or a vector), or to words and an image by a composer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a dog on a beach", "k": 5}, {"id": 17}]})
+
+    text: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    image: Picture = None
+    id: Id = None
+    vector: Vector = None
+    composer: Composer = None
+    scale: Scale = 1.0
+    k: Count = None
+    include_self: bool = False
+    where: Where = None
+
+
+class EditFields(Fields):
+    """Pictures like this one, but edited; found by ``retrieve``, made by the other backends."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"id": 17, "edits": "dog -> cat", "k": 5},
+                {"id": 17, "edits": "dog -> cat", "backend": "diffedit", "settings": {"steps": 20}},
+            ]
+        }
+    )
+
+    edits: Annotated[Text | None, Field(validation_alias=AliasChoices("edits", "edit"))] = None
+    text: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    image: Picture = None
+    id: Id = None
+    vector: Vector = None
+    backend: str = "retrieve"
+    composer: Composer = None
+    scale: Scale = 1.0
+    k: Count = None
+    include_self: bool = False
+    reference: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    mask: Picture = None
+    strength: Strength = None
+    seed: Seed = None
+    samples: Samples = None
+    settings: Settings = {}
+    where: Where = None
+
+
+class DrawFields(Fields):
+    """A picture from words, each where its mask wants it; a form has the masks as files named ``segments.WORDS``."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "a dog on a beach", "segments": {"dog": "iVBORw0KGgo…"}, "seed": 7}]}
+    )
+
+    text: Text
+    segments: Annotated[dict[str, str], BeforeValidator(_from_form), Field(max_length=MOST_SEGMENTS)] = {}
+    backend: str = "zestguide"
+    image: Picture = None
+    id: Id = None
+    mask: Picture = None
+    strength: Strength = None
+    seed: Seed = None
+    samples: Samples = None
+    settings: Settings = {}
+
+
+Question = SearchFields | EditFields | DrawFields
+
+
+class ResultOut(BaseModel):
+    """One picture of an answer, found (``id``, ``path``, ``url``, ``thumbnail``) or made (``image``)."""
+
+    score: float
+    id: int | None = None
+    path: str | None = Field(None, description="Relative to the folder that was indexed.")
+    caption: str | None = None
+    url: str | None = None
+    thumbnail: str | None = None
+    image: str | None = Field(None, description="PNG in base64.")
+
+
+class AnswerOut(BaseModel):
+    """An answer, best first."""
+
+    results: list[ResultOut]
+    backend: str
+    timings: dict[str, float] = Field(description="Seconds by stage.")
+    extras: dict[str, Any] = Field(description="Pictures as {'png': base64}, masks as {'masks': [base64, …]}.")
+
+
+class ProblemOut(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    got: str | None
+    remedy: str | None
+    request: str | None

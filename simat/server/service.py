@@ -1,0 +1,212 @@
+"""The service: open indices, one studio, and the queues before them; what every way of asking shares."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from simat import plugins
+from simat.engine import Engine
+from simat.errors import NotFound, QueryError
+from simat.images import decode
+from simat.manifest import read_index_manifest
+from simat.server.options import ServiceOptions
+from simat.server.places import Place
+from simat.studios import Studio, makes_pictures
+from simat.types import Answer, Cancel, OnStep, Query
+
+FOUND = "retrieve"  # the backend whose queries are answered together
+
+
+class Service:
+    """Answers queries over several indices and with generators; safe to share between threads.
+
+    Args:
+        indices: folders made by ``simat index build``, or engines already open. Without any, the service draws and
+            edits, and finds nothing.
+        options: limits, and how models run.
+
+    Attributes:
+        options: as given.
+        studio: makes pictures; one model for all indices.
+
+    Raises:
+        StorageError: a folder is no index, or damaged.
+    """
+
+    def __init__(self, indices: Iterable[str | Path | Engine] = (), options: ServiceOptions | None = None) -> None:
+        self.options = options or ServiceOptions()
+        self.studio = Studio(self.options.model)
+        self._reloading = threading.Lock()
+        self._places: dict[str, Place] = {}
+        for index in indices:
+            engine = index if isinstance(index, Engine) else self._open(Path(index))
+            self._places[_name(engine.folder, self._places)] = self._place_of(engine)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The indices, the first of which answers where none is named."""
+        return tuple(self._places)
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that may be used."""
+        installed = plugins.registered(plugins.BACKENDS)
+        allowed = self.options.backends
+        return tuple(name for name in installed if allowed is None or name in allowed)
+
+    def place(self, name: str | None = None) -> Place:
+        """An index as it is now, with its queue; the first where none is named.
+
+        Raises:
+            NotFound: no such index; lists those there are.
+        """
+        if not self._places:
+            raise NotFound("this server has no index", remedy="start it with one: simat serve INDEX")
+        places = self._places
+        place = next(iter(places.values())) if name is None else places.get(name)
+        if place is None:
+            raise NotFound("no such index", got=repr(name), remedy=f"there are: {', '.join(places)}")
+        return place
+
+    def name_of(self, name: str | None = None, needed: bool = True) -> str | None:
+        """The index that a question is for: the named one, else the first; None where there is none and none is needed.
+
+        Raises:
+            NotFound: as :meth:`place` does.
+        """
+        if not (needed or name or self._places):
+            return None
+        place = self.place(name)
+        return next(key for key, value in self._places.items() if value is place)
+
+    def engine(self, name: str | None = None) -> Engine:
+        """The engine of an index, as :meth:`place` finds it."""
+        return self.place(name).engine
+
+    def reload(self, name: str | None = None) -> Engine:
+        """Open the folder of an index anew; queries under way end on the old one, later ones meet the new one.
+
+        Raises:
+            NotFound: no such index.
+            StorageError: what is in the folder now is no whole index; the old one goes on answering.
+        """
+        with self._reloading:
+            old = self.place(name)
+            known = next(key for key, place in self._places.items() if place is old)
+            self._places = {**self._places, known: self._place_of(self._open(old.engine.folder, old.engine))}
+            old.close()
+        return self.engine(known)
+
+    def submit(self, name: str | None, query: Query) -> Future[Answer]:
+        """Hand in a query to ``retrieve``; it is answered together with others that come with it.
+
+        Raises:
+            NotFound: no such index.
+            Busy: too many are waiting.
+            QueryError: ``retrieve`` may not be used here.
+        """
+        self.check_backend(FOUND)
+        while True:
+            place = self.place(name)
+            future = place.submit(query)
+            if future is not None:  # else: reloaded in this very moment
+                return future
+
+    def answer(
+        self,
+        name: str | None,
+        query: Query,
+        backend: str = FOUND,
+        on_step: OnStep | None = None,
+        cancel: Cancel | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Answer any query, in the calling thread; queries to ``retrieve`` of several threads are answered together.
+
+        Args:
+            name: the index, None for the first.
+            query: what is asked; an image may be an id of the index.
+            backend: one of :attr:`backends`.
+            on_step: told after every step.
+            cancel: asked before every step.
+            settings: values for the ``Settings`` of a backend that makes pictures.
+
+        Raises:
+            QueryError: what the backend does not take, or a backend that may not be used here.
+            Cancelled: asked for by ``cancel``.
+        """
+        self.check_backend(backend)
+        if backend == FOUND and not settings:
+            return self.submit(name, query).result()
+        if name is None and not self._places:
+            return self.studio.answer(query, backend, settings=settings, on_step=on_step, cancel=cancel)
+        return self.engine(name).answer(query, backend, on_step, cancel, settings)
+
+    async def decode(self, data: bytes) -> Image:
+        """The picture of an uploaded file.
+
+        Raises:
+            ImageError: as :func:`simat.images.decode` does.
+        """
+        return await asyncio.to_thread(decode, data)
+
+    async def answered(
+        self, name: str | None, query: Query, backend: str, settings: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """As :meth:`answer`, without a thread of its own for what is found."""
+        self.check_backend(backend)
+        if backend == FOUND and not settings:
+            return await asyncio.wrap_future(self.submit(name, query))
+        return await asyncio.to_thread(partial(self.answer, name, query, backend, settings=settings))
+
+    def check_backend(self, name: str) -> None:
+        """Raise :class:`QueryError` unless the backend may be used here."""
+        if name not in self.backends:
+            raise QueryError("no such backend", got=repr(name), remedy=f"there are: {', '.join(self.backends)}")
+
+    def makes_pictures(self, backend: str) -> bool:
+        """Whether a backend makes pictures, which takes long, or finds some."""
+        self.check_backend(backend)
+        return makes_pictures(plugins.load(plugins.BACKENDS, backend))
+
+    def close(self) -> None:
+        """Take no more queries, and answer those that are here."""
+        for place in self._places.values():
+            place.close()
+        for place in self._places.values():
+            place.join()
+
+    def _open(self, folder: Path, old: Engine | None = None) -> Engine:
+        encoder = None
+        if old is not None and _same_space(folder, old):
+            encoder = old.__dict__.get("encoder")  # already loaded, and the same
+        return Engine(folder, encoder, self.options.root, self.options.runtime, model=self.options.model)
+
+    def _place_of(self, engine: Engine) -> Place:
+        engine.studio = self.studio
+        return Place(engine, self.options)
+
+
+def _same_space(folder: Path, old: Engine) -> bool:
+    new = read_index_manifest(folder).space
+    return (new.fingerprint, new.dim, new.heads) == (old.space.fingerprint, old.space.dim, old.space.heads)
+
+
+def _name(folder: Path, taken: Mapping[str, object] | Sequence[str]) -> str:
+    """The folder's own name; with that of the one above it, then with a number, where it is taken."""
+    folder = folder.resolve()
+    name = folder.name or "index"
+    if name in taken:
+        name = f"{folder.parent.name}-{name}"
+    number = 2
+    while name in taken:
+        name, number = f"{folder.name}-{number}", number + 1
+    return name
