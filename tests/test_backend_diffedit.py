@@ -60,6 +60,20 @@ def test_outside_the_mask_the_latents_are_those_of_the_input(studio: Studio) -> 
     assert np.array_equal(answer.extras["trajectory"][0, 0], studio.diffusion.encode([picture(1)])[0].numpy())
 
 
+def test_pixels_away_from_the_mask_are_kept_where_asked(studio: Studio) -> None:
+    cell, kept = SIZE // GRID, {"keep": True}
+    plain, blended = (pixels(made(studio, mask=half(), settings=more)[0].image) for more in ({}, kept))
+    inside, far = slice(SIZE // 2), slice(SIZE // 2 + 2 * cell, None)
+    assert np.array_equal(blended[:, inside], plain[:, inside])
+    assert np.array_equal(blended[:, far], pixels(picture(1))[:, far])
+    assert not np.array_equal(plain[:, far], blended[:, far])
+
+
+def test_a_full_mask_keeps_nothing(studio: Studio) -> None:
+    answers = [made(studio, mask=FULL, settings={"keep": keep})[0].image for keep in (False, True)]
+    assert answers[0].tobytes() == answers[1].tobytes()
+
+
 def test_a_full_mask_is_encode_decode(studio: Studio) -> None:
     assert made(studio, mask=FULL)[0].image.tobytes() == made(studio, "encode_decode")[0].image.tobytes()
 

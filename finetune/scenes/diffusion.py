@@ -192,15 +192,13 @@ def load_weights(model: Any, folder: Path) -> None:
     Raises:
         TrainingError: it is of another shape.
     """
-    import torch
     from diffusers import UNet2DConditionModel
     from transformers import CLIPTextModel
 
     parts = {"unet": UNet2DConditionModel, "text_encoder": CLIPTextModel}
     for name, kind in parts.items():
-        written = kind.from_pretrained(folder / name, torch_dtype=torch.float32)
         try:
-            model[name].load_state_dict(written.state_dict())
+            model[name].load_state_dict(kind.from_pretrained(folder / name).state_dict())
         except RuntimeError as error:
             raise TrainingError(
                 "the training cannot begin there: other widths",

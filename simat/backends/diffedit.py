@@ -12,6 +12,7 @@ from simat.types import Accepts, Query
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class MaskedSettings(EditSettings):
         threshold: from where on a difference, rescaled to [0, 1], is inside the mask.
         fill: let the mask have no holes: predictions differ most at outlines.
         grow: cells by which the mask is widened, or narrowed where it is negative.
+        keep: let pixels away from the mask be the input's own, where the autoencoder would blur them; from the mask's
+            edge on, the two are blended over two cells.
     """
 
     noises: int = 10
@@ -33,6 +36,7 @@ class MaskedSettings(EditSettings):
     threshold: float = 0.5
     fill: bool = False
     grow: int = 0
+    keep: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +77,12 @@ class DiffEdit(Editor):
             return soft >= COVERED
         mask = soft >= job.config.threshold
         return grown(filled(mask) if job.config.fill else mask, job.config.grow)
+
+    def finished(self, job: Job, made: Image, mask: torch.Tensor) -> Image:
+        """As it was decoded, or blended into the input."""
+        from simat.generators.masks import blended
+
+        return blended(made, job.picture, mask) if job.config.keep else made
 
     def background(self, job: Job, samples: Sequence[int]) -> torch.Tensor:
         """The inversion, the same for all samples."""

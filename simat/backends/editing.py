@@ -153,12 +153,26 @@ class Editor(ABC):
             mask = self.chosen(job, soft)
             latents, trajectory = self._edited(job, mask)
             with run.stage("decode"):
-                pictures = _pictures(job, latents)
+                pictures = self._pictures(job, latents, mask)
         extras = {**_extras(job), "mask_soft": soft.cpu().numpy(), "mask": mask.cpu().numpy()}
         if trajectory is not None:
             extras["trajectory"] = trajectory.cpu().numpy()
         results = tuple(Result(0.0, image=picture, caption=job.target) for picture in pictures)
         return Answer(results, self.name, run.timings, extras)
+
+    def finished(self, job: Job, made: Image, mask: torch.Tensor) -> Image:
+        """The picture of one sample, from what its latents decode to."""
+        return made
+
+    def _pictures(self, job: Job, latents: torch.Tensor, masks: torch.Tensor) -> list[Image]:
+        import torch
+
+        made = []
+        for row, mask in zip(latents, masks, strict=True):
+            job.run.ask()
+            same = torch.equal(row, job.latents[0])
+            made.append(job.picture.copy() if same else self.finished(job, job.model.pictures(row[None])[0], mask))
+        return made
 
     def _job(self, query: Query, config: Any, run: Run) -> Job:
         from simat.generators.masks import fitted
@@ -199,17 +213,6 @@ def _decoded(job: Job, background: torch.Tensor, inside: torch.Tensor) -> torch.
     target, empty = (job.model.embed([text]).repeated(len(inside)) for text in (job.target, ""))
     course = Course(job.schedule, target, empty, job.config.guidance)
     return decoded(job.model, course, background, inside, job.run)
-
-
-def _pictures(job: Job, latents: torch.Tensor) -> list[Image]:
-    import torch
-
-    made = []
-    for row in latents:
-        job.run.ask()
-        same = torch.equal(row, job.latents[0])
-        made.append(job.picture.copy() if same else job.model.pictures(row[None])[0])
-    return made
 
 
 def _extras(job: Job) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from PIL import Image
-from torch.nn.functional import adaptive_avg_pool2d, pad
+from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate, pad
 
 from simat.errors import QueryError
 from simat.generators.model import Diffusion, Prompts
@@ -86,6 +86,14 @@ def grown(mask: Cells, cells: int) -> Cells:
     for _ in range(abs(cells)):
         mask = _spread(mask) if cells > 0 else ~_spread(~mask)
     return mask
+
+
+def blended(made: Image.Image, picture: Image.Image, mask: Bool[torch.Tensor, "h w"]) -> Image.Image:
+    """``made`` inside the mask, ``picture`` from two cells outside it on, a linear blend between."""
+    size, cell = picture.width, picture.width // mask.shape[-1]
+    wide = interpolate(grown(mask[None], 1)[None].float(), size=size, mode="nearest")
+    share = avg_pool2d(wide, 2 * cell + 1, stride=1, padding=cell, count_include_pad=False)[0, 0]
+    return Image.composite(made, picture, Image.fromarray((share * 255).round().to(torch.uint8).cpu().numpy()))
 
 
 def fitted(image: ImageInput | None, size: int) -> Image.Image:

@@ -129,9 +129,10 @@ class Diffusion:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the model's configuration and weights; the settings it brings are told in every answer."""
-        found = (p for p in self.folder.rglob("*") if p.suffix in {".json", ".safetensors", ".bin", ".txt"})
-        files = sorted(p for p in found if p.name != DEFAULTS)
+        """SHA-256 over the configuration and weights of its parts, and of nothing else that lies in its folder."""
+        parts = (folder for folder in self.folder.iterdir() if folder.is_dir())
+        found = (p for part in parts for p in part.iterdir() if p.suffix in {".json", ".safetensors", ".bin", ".txt"})
+        files = sorted([*found, *self.folder.glob("model_index.json")])
         return sha256_text("\n".join(f"{p.relative_to(self.folder)} {sha256_file(p)}" for p in files))
 
     @cached_property
