@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from simat.composers import COMPOSERS, Background, Fusion, Parts, Vector, compose, summary
+from simat.composers import COMPOSERS, Background, Composition, Fusion, Parts, Vector, compose, summary
 
-__all__ = ["COMPOSERS", "Background", "Fusion", "Parts", "Vector", "compose", "summary"]
+__all__ = ["COMPOSERS", "Background", "Composition", "Fusion", "Parts", "Vector", "compose", "summary"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 256  # rows read to fetch one: small enough for queries, large enough for scans
 OPEN_PARTS = 256
-METADATA = ["id", "path", "path_bytes", "sha256", "width", "height", "caption"]
+METADATA = ["path", "path_bytes", "sha256", "width", "height", "caption"]
+REMEMBERED_GROUPS = 1024  # row groups whose metadata is kept: some 40 MB
 
 
 @dataclass(frozen=True)
@@ -167,17 +168,14 @@ class PartReader:
         self._counts = [entry.rows for entry in entries]
         self._lock = threading.Lock()
         self._open = lru_cache(maxsize=OPEN_PARTS)(_open_part)
+        self._metadata = lru_cache(maxsize=REMEMBERED_GROUPS)(self._read_metadata)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
         """Metadata of the images ``ids``, in that order."""
-        cells = [self._cell(int(i), METADATA) for i in ids]
-        return [
-            ImageRow(join_path(c["path"], c["path_bytes"]), c["sha256"], c["width"], c["height"], c["caption"])
-            for c in cells
-        ]
+        return [self._row(int(i)) for i in ids]
 
     def vectors(self, ids: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
         """Stored vectors of the images ``ids`` (at least one), in that order."""
@@ -224,12 +222,15 @@ class PartReader:
         row = id - (int(self._ends[part]) - self._counts[part])
         return part, row // ROW_GROUP, row % ROW_GROUP
 
-    def _cell(self, id: int, columns: list[str]) -> dict[str, Any]:
+    def _row(self, id: int) -> ImageRow:
         part, group, row = self._place(id)
+        path, raw, *others = (column[row].as_py() for column in self._metadata(part, group))
+        return ImageRow(join_path(path, raw), *others)
+
+    def _read_metadata(self, part: int, group: int) -> list[pa.Array]:
         with self._lock:
-            table = self._open(self._paths[part]).read_row_group(group, columns)
-        cells: dict[str, Any] = table.slice(row, 1).to_pylist()[0]
-        return cells
+            table = self._open(self._paths[part]).read_row_group(group, METADATA)
+        return [column.combine_chunks() for column in table.columns]
 
 
 class EmbeddingSet(PartReader):

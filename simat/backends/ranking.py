@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from simat.composers import Fusion, Vector
+from simat.composers import Composition, Fusion
 from simat.embeddings import EmbeddingSet
+from simat.errors import SimatError
 from simat.searcher import Searcher
 from simat.types import Hits
 from simat.vectors import merge_hits
@@ -17,7 +20,7 @@ LONGER = 8  # times, where they did not suffice
 SLACK = 1e-5  # what single precision may have cost the bound
 
 
-def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Vector | Fusion, k: int) -> Hits:
+def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Composition, k: int) -> Hits:
     """The k best images, ties by smaller id.
 
     Returns:
@@ -28,6 +31,24 @@ def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Vector | Fus
     if len(embeddings) <= SCANNED:
         return _all(searcher, embeddings, composition, k)
     return _threshold(searcher, embeddings, composition, k)
+
+
+def best_of_many(
+    searcher: Searcher, embeddings: EmbeddingSet, tasks: Sequence[tuple[Composition, int]]
+) -> list[Hits | SimatError]:
+    """What :func:`best` gives or raises for each (composition, k); vectors of one k are searched for together."""
+    found: dict[int, Hits | SimatError] = {}
+    for k in {k for composition, k in tasks if not isinstance(composition, Fusion)}:
+        group = [i for i, (one, of) in enumerate(tasks) if of == k and not isinstance(one, Fusion)]
+        hits = searcher.search(np.stack([tasks[i][0] for i in group]), k)
+        found.update({i: Hits(hits.ids[[row]], hits.scores[[row]]) for row, i in enumerate(group)})
+    for i, (composition, k) in enumerate(tasks):
+        if isinstance(composition, Fusion):
+            try:
+                found[i] = best(searcher, embeddings, composition, k)
+            except SimatError as error:
+                found[i] = error
+    return [found[i] for i in range(len(tasks))]
 
 
 def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:

@@ -11,9 +11,10 @@ from simat.composers.fused import basic, product
 from simat.composers.parts import Fusion, Parts, Vector
 from simat.errors import QueryError
 
-__all__ = ["COMPOSERS", "Background", "Fusion", "Parts", "Vector", "compose", "summary"]
+__all__ = ["COMPOSERS", "Background", "Composition", "Fusion", "Parts", "Vector", "compose", "summary"]
 
-Composer = Callable[[Parts], Vector | Fusion]
+Composition = Vector | Fusion
+Composer = Callable[[Parts], Composition]
 
 COMPOSERS: dict[str, Composer] = {
     "delta": delta,
@@ -30,7 +31,7 @@ COMPOSERS: dict[str, Composer] = {
 }
 
 
-def compose(parts: Parts) -> Vector | Fusion:
+def compose(parts: Parts) -> Composition:
     """What to search for, by the composer that the query names: a unit vector, or two similarities and their fusion.
 
     Raises:

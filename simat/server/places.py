@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import Future
 
 from simat.engine import Engine
-from simat.errors import SimatError
 from simat.server.batching import Batcher, Closed
 from simat.server.options import ServiceOptions
 from simat.types import Answer, Query
@@ -21,7 +19,9 @@ class Place:
 
     def __init__(self, engine: Engine, options: ServiceOptions) -> None:
         self.engine = engine
-        self._queries: Batcher[Query, Answer] = Batcher(self._found, options.window, options.batch, options.waiting)
+        self._queries: Batcher[Query, Answer] = Batcher(
+            engine.answer_many, options.window, options.batch, options.waiting
+        )
 
     def submit(self, query: Query) -> Future[Answer] | None:
         """Hand in a query to ``retrieve``; None where the place is closed.
@@ -41,12 +41,3 @@ class Place:
     def join(self) -> None:
         """Wait until they are; after :meth:`close`."""
         self._queries.join()
-
-    def _found(self, queries: list[Query]) -> Sequence[Answer | Exception]:
-        answers: list[Answer | Exception] = []
-        for query in queries:
-            try:
-                answers.append(self.engine.answer(query))
-            except SimatError as error:
-                answers.append(error)
-        return answers
