@@ -9,11 +9,11 @@ from typing import Any
 from fastapi import FastAPI
 
 from simat import __version__
-from simat.server import problems
+from simat.server import clip_retrieval, problems
 from simat.server.api import draw, edit, search
 from simat.server.service import Service
 
-ROUTERS = (search, edit, draw)
+ROUTERS = (search, edit, draw, clip_retrieval)
 
 
 def create_app(service: Service, security: Callable[[Any], Any] | None = None, page: bool = True) -> FastAPI:
