@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from simat.composers import Composition, Fusion
+from simat.composers import Composition, Fusion, Vector
 from simat.embeddings import EmbeddingSet
 from simat.errors import SimatError
 from simat.searcher import Searcher
@@ -38,17 +38,23 @@ def best_of_many(
 ) -> list[Hits | SimatError]:
     """What :func:`best` gives or raises for each (composition, k); vectors of one k are searched for together."""
     found: dict[int, Hits | SimatError] = {}
-    for k in {k for composition, k in tasks if not isinstance(composition, Fusion)}:
-        group = [i for i, (one, of) in enumerate(tasks) if of == k and not isinstance(one, Fusion)]
-        hits = searcher.search(np.stack([tasks[i][0] for i in group]), k)
-        found.update({i: Hits(hits.ids[[row]], hits.scores[[row]]) for row, i in enumerate(group)})
+    groups: dict[int, list[tuple[int, Vector]]] = {}
     for i, (composition, k) in enumerate(tasks):
         if isinstance(composition, Fusion):
-            try:
-                found[i] = best(searcher, embeddings, composition, k)
-            except SimatError as error:
-                found[i] = error
+            found[i] = _fused(searcher, embeddings, composition, k)
+        else:
+            groups.setdefault(k, []).append((i, composition))
+    for k, group in groups.items():
+        hits = searcher.search(np.stack([vector for _, vector in group]), k)
+        found.update({i: Hits(hits.ids[[row]], hits.scores[[row]]) for row, (i, _) in enumerate(group)})
     return [found[i] for i in range(len(tasks))]
+
+
+def _fused(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits | SimatError:
+    try:
+        return best(searcher, embeddings, fusion, k)
+    except SimatError as error:
+        return error
 
 
 def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
