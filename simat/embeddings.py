@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float16, Float32, Int
 
-from simat.errors import QueryError
+from simat.errors import QueryError, StorageError
 from simat.files import atomic
 from simat.manifest import EmbeddingManifest, FileEntry, read_embedding_manifest
 from simat.vectors import to_half
@@ -167,7 +167,8 @@ class PartReader:
         self._ends = np.cumsum([entry.rows for entry in entries], dtype=np.int64)
         self._counts = [entry.rows for entry in entries]
         self._lock = threading.Lock()
-        self._open = lru_cache(maxsize=OPEN_PARTS)(_open_part)
+        self._states = {path: _state(path) for path in self._paths}
+        self._open = lru_cache(maxsize=OPEN_PARTS)(self._open_part)
         self._metadata = lru_cache(maxsize=REMEMBERED_GROUPS)(self._read_metadata)
 
     def __len__(self) -> int:
@@ -213,6 +214,21 @@ class PartReader:
             with self._lock:
                 column = self._open(path).read(["caption"])["caption"]
             yield from column.to_pylist()
+
+    def hold(self) -> None:
+        """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""
+        for path in self._paths[:OPEN_PARTS]:
+            with self._lock:
+                self._open(path)
+
+    def _open_part(self, path: Path) -> pq.ParquetFile:
+        import pyarrow.parquet as pq
+
+        if _state(path) != self._states[path]:
+            raise StorageError(
+                "the index has changed on disk", got=path.name, remedy="open it again; a server: POST …/reload"
+            )
+        return pq.ParquetFile(path, memory_map=True)
 
     def _place(self, id: int) -> tuple[int, int, int]:
         """Part, row group and row in it of an image."""
@@ -275,7 +291,10 @@ def embedding_column(table: pa.Table) -> Float16[np.ndarray, "n d"]:
     return flat.reshape(-1, column.type.list_size)
 
 
-def _open_part(path: Path) -> pq.ParquetFile:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path, memory_map=True)
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

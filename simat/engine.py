@@ -22,9 +22,9 @@ from simat.embeddings import EmbeddingSet
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
-from simat.errors import QueryError, SimatError
+from simat.errors import QueryError, SimatError, StorageError
 from simat.generators.options import ModelOptions
-from simat.manifest import HEADS, IndexManifest, read_index_manifest
+from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, ImageInput, OnStep, Query, TextEncoder
@@ -215,6 +215,17 @@ class Engine:
         finder: Any = self._finder("retrieve")
         answers: list[Answer | SimatError] = finder.answer_many(queries)
         return answers
+
+    def changed(self) -> bool:
+        """Whether the folder holds something else than what was opened; to answer from that, open it again."""
+        try:
+            index = read_index_manifest(self.folder)
+            return (index, read_embedding_manifest(self.folder / index.embeddings)) != (
+                self.manifest,
+                self.embeddings.manifest,
+            )
+        except StorageError:
+            return True
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
         """Unit rows, one per text; the last ``REMEMBERED_TEXTS`` are kept.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,10 +12,11 @@ from fastapi import FastAPI
 
 from simat import __version__
 from simat.server import clip_retrieval, problems
-from simat.server.api import draw, edit, search
+from simat.server.api import draw, edit, encode, health, images, indices, metrics, search
+from simat.server.metrics import Counted
 from simat.server.service import Service
 
-ROUTERS = (search, edit, draw, clip_retrieval)
+ROUTERS = (search, edit, draw, images, encode, indices, health, metrics, clip_retrieval)
 
 
 def create_app(service: Service, security: Callable[[Any], Any] | None = None, page: bool = True) -> FastAPI:
@@ -27,11 +30,13 @@ def create_app(service: Service, security: Callable[[Any], Any] | None = None, p
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=service.warm, name="simat-warm", daemon=True).start()
         yield
-        service.close()
+        await asyncio.to_thread(service.close)
 
     app = FastAPI(title="simat", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
     problems.install(app)
+    app.add_middleware(Counted, metrics=service.metrics)
     for module in ROUTERS:
         app.include_router(module.router(service))
     return app

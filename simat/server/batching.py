@@ -48,6 +48,11 @@ class Batcher(Generic[Q, A]):
         self._thread = threading.Thread(target=self._run, name="simat-batch", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Questions that wait for their batch."""
+        return self._asked.qsize()
+
     def submit(self, question: Q) -> Future[A]:
         """Hand in one question; its future may be cancelled until its batch begins.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -35,7 +35,7 @@ class Body(Generic[M]):
     """
 
     fields: M
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
 
     def file(self, name: str) -> bytes | None:
         """The bytes of a picture, whether it came as a file or in base64; None where there is none.
@@ -43,10 +43,12 @@ class Body(Generic[M]):
         Raises:
             BadBody: no base64, or given both ways.
         """
-        text = getattr(self.fields, name, None)
-        if text is not None and name in self.files:
+        text, files = getattr(self.fields, name, None), self.files.get(name, ())
+        if len(files) + (text is not None) > 1:
             raise BadBody(f"{name} is given twice")
-        return self.files.get(name) if text is None else from_base64(text, name)
+        if files:
+            return files[0]
+        return None if text is None else from_base64(text, name)
 
 
 def from_base64(text: str, name: str) -> bytes:
@@ -122,14 +124,14 @@ async def _form(request: Request, body: bytes, schema: type[M]) -> Body[M]:
     return Body(schema.model_validate(fields), files)
 
 
-async def _parts(form: FormData) -> tuple[dict[str, Any], dict[str, bytes]]:
+async def _parts(form: FormData) -> tuple[dict[str, Any], dict[str, list[bytes]]]:
     fields: dict[str, Any] = {}
-    files: dict[str, bytes] = {}
+    files: dict[str, list[bytes]] = {}
     for name, value in form.multi_items():
-        if name in fields or name in files:
-            raise BadBody("a field is given twice", got=repr(name[:100]))
         if isinstance(value, UploadFile):
-            files[name] = await value.read()
+            files.setdefault(name, []).append(await value.read())
+        elif name in fields:
+            raise BadBody("a field is given twice", got=repr(name[:100]))
         else:
             fields[name] = value
     await form.close()

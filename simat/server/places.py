@@ -1,13 +1,21 @@
-"""One open index and the queue before it."""
+"""One open index and the queues before it."""
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from PIL.Image import Image
 
 from simat.engine import Engine
-from simat.server.batching import Batcher, Closed
+from simat.errors import SimatError
+from simat.server.batching import Batcher
 from simat.server.options import ServiceOptions
-from simat.types import Answer, Query
+from simat.types import Answer, Query, TextEncoder
+
+T = TypeVar("T")
+Rows = np.ndarray
 
 
 class Place:
@@ -15,29 +23,47 @@ class Place:
 
     Attributes:
         engine: the open index.
+        queries: to ``retrieve``.
+        texts, images: lists of what is to be encoded.
     """
 
-    def __init__(self, engine: Engine, options: ServiceOptions) -> None:
+    def __init__(self, engine: Engine, options: ServiceOptions, on_batch: Callable[[int], None] | None = None) -> None:
         self.engine = engine
-        self._queries: Batcher[Query, Answer] = Batcher(
-            engine.answer_many, options.window, options.batch, options.waiting
-        )
+        limits = (options.window, options.batch, options.waiting)
+        self.queries: Batcher[Query, Answer] = Batcher(engine.answer_many, *limits, on_batch)
+        self.texts: Batcher[list[str], Rows] = Batcher(_joined(engine.encode_texts), *limits)
+        self.images: Batcher[list[Image], Rows] = Batcher(_joined(self._encode_images), *limits)
 
-    def submit(self, query: Query) -> Future[Answer] | None:
-        """Hand in a query to ``retrieve``; None where the place is closed.
+    def warm(self) -> None:
+        """Load what the first query would have to wait for.
 
         Raises:
-            Busy: too many are waiting.
+            SimatError: it cannot be loaded.
         """
-        try:
-            return self._queries.submit(query)
-        except Closed:
-            return None
+        words = isinstance(self.engine.encoder, TextEncoder)
+        first = Query(text="a photo", composer="text", k=1) if words else Query(image=0, composer="image", k=1)
+        if len(self.engine):
+            self.queries.submit(first).result()
 
     def close(self) -> None:
-        """Take no more queries; those handed in are answered."""
-        self._queries.close()
+        """Take no more; what was handed in is answered."""
+        for batcher in (self.queries, self.texts, self.images):
+            batcher.close()
 
     def join(self) -> None:
-        """Wait until they are; after :meth:`close`."""
-        self._queries.join()
+        """Wait until it is; after :meth:`close`."""
+        for batcher in (self.queries, self.texts, self.images):
+            batcher.join()
+
+    def _encode_images(self, images: list[Image]) -> Rows:
+        return self.engine.encoder.encode_images(images)
+
+
+def _joined(encode: Callable[[list[T]], Rows]) -> Callable[[list[list[T]]], Sequence[Rows | SimatError]]:
+    """One call for the lists of many; an error is everybody's, until the batcher asks one by one."""
+
+    def work(lists: list[list[T]]) -> Sequence[Rows | SimatError]:
+        rows = encode([item for one in lists for item in one])
+        return np.split(rows, np.cumsum([len(one) for one in lists])[:-1])
+
+    return work

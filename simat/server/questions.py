@@ -55,7 +55,7 @@ async def draw_query(body: Body[DrawFields], decode: Decode) -> Query:
     fields = body.fields
     source, mask = await _source(body, decode), await _mask(body, decode)
     masks = {words: from_base64(text, f"{SEGMENT}{words}") for words, text in fields.segments.items()}
-    masks |= {name.removeprefix(SEGMENT): data for name, data in body.files.items() if name.startswith(SEGMENT)}
+    masks |= {name.removeprefix(SEGMENT): files[0] for name, files in body.files.items() if name.startswith(SEGMENT)}
     layout = {words: mask_of(await decode(data)) for words, data in masks.items()}
     own = {name: getattr(fields, name) for name in ("text", "strength", "seed", "samples")}
     return Query(**source, **own, layout=layout or None, mask=mask)

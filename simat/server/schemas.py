@@ -14,15 +14,17 @@ MOST_TEXT = 2000  # characters
 MOST_RESULTS = 10_000
 MOST_SAMPLES = 16
 MOST_SEGMENTS = 16
+MOST_TEXTS = 256
+MOST_IMAGES = 64
 
 
 def _from_form(value: Any) -> Any:
-    """A list or a dictionary that came as a text."""
+    """A list or a dictionary that came as a text; other text is a list of one."""
     if isinstance(value, str):
         try:
             return orjson.loads(value)
         except orjson.JSONDecodeError:
-            return value
+            return [value]
     return value
 
 
@@ -131,6 +133,15 @@ class DrawFields(Fields):
     settings: Settings = {}
 
 
+class EncodeFields(Fields):
+    """Texts and images to encode; a form has the images as files, all named ``images``."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["a dog", "a cat"]}]})
+
+    texts: Annotated[list[Text], BeforeValidator(_from_form), Field(max_length=MOST_TEXTS)] = []
+    images: Annotated[list[str], BeforeValidator(_from_form), Field(max_length=MOST_IMAGES)] = []
+
+
 Question = SearchFields | EditFields | DrawFields
 
 
@@ -153,6 +164,62 @@ class AnswerOut(BaseModel):
     backend: str
     timings: dict[str, float] = Field(description="Seconds by stage.")
     extras: dict[str, Any] = Field(description="Pictures as {'png': base64}, masks as {'masks': [base64, …]}.")
+
+
+class SpaceOut(BaseModel):
+    """The identity of an embedding space: vectors of two spaces never meet."""
+
+    encoder: str
+    fingerprint: str
+    dim: int
+    heads: str | None
+
+
+class VectorsOut(BaseModel):
+    """Unit vectors, one for each text and each image."""
+
+    index: str
+    space: SpaceOut
+    texts: list[list[float]]
+    images: list[list[float]]
+
+
+class IndexOut(BaseModel):
+    """An open index."""
+
+    name: str
+    images: int
+    space: SpaceOut
+    factory: str = Field(description="FAISS factory of every shard.")
+    exact: bool
+    words: bool = Field(description="Whether its encoder reads words.")
+    changed: bool = Field(description="Whether its folder holds something else by now; to be reloaded.")
+
+
+class BackendOut(BaseModel):
+    """A way to answer."""
+
+    name: str
+    makes_pictures: bool
+    requires: list[str]
+    optional: list[str]
+    settings: dict[str, Any] = Field(description="By name, with their defaults.")
+
+
+class ComposerOut(BaseModel):
+    """A way to bring an image and words together."""
+
+    name: str
+    about: str
+
+
+class IndicesOut(BaseModel):
+    """What this server can do."""
+
+    indices: list[IndexOut]
+    backends: list[BackendOut]
+    composers: list[ComposerOut]
+    model: str
 
 
 class ProblemOut(BaseModel):

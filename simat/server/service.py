@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 from PIL.Image import Image
 
 from simat import plugins
 from simat.engine import Engine
-from simat.errors import NotFound, QueryError
+from simat.errors import Busy, NotFound, QueryError, SimatError
 from simat.images import decode
 from simat.manifest import read_index_manifest
+from simat.server.batching import Closed
+from simat.server.metrics import Metrics
 from simat.server.options import ServiceOptions
 from simat.server.places import Place
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Cancel, OnStep, Query
 
+T = TypeVar("T")
 FOUND = "retrieve"  # the backend whose queries are answered together
 
 
@@ -36,6 +41,7 @@ class Service:
     Attributes:
         options: as given.
         studio: makes pictures; one model for all indices.
+        metrics: what is counted.
 
     Raises:
         StorageError: a folder is no index, or damaged.
@@ -44,7 +50,8 @@ class Service:
     def __init__(self, indices: Iterable[str | Path | Engine] = (), options: ServiceOptions | None = None) -> None:
         self.options = options or ServiceOptions()
         self.studio = Studio(self.options.model)
-        self._reloading = threading.Lock()
+        self.metrics = Metrics()
+        self._reloading, self._state, self._closed = threading.Lock(), "not started", False
         self._places: dict[str, Place] = {}
         for index in indices:
             engine = index if isinstance(index, Engine) else self._open(Path(index))
@@ -114,11 +121,7 @@ class Service:
             QueryError: ``retrieve`` may not be used here.
         """
         self.check_backend(FOUND)
-        while True:
-            place = self.place(name)
-            future = place.submit(query)
-            if future is not None:  # else: reloaded in this very moment
-                return future
+        return self._handed_in(name, lambda place: place.queries.submit(query))
 
     def answer(
         self,
@@ -167,6 +170,35 @@ class Service:
             return await asyncio.wrap_future(self.submit(name, query))
         return await asyncio.to_thread(partial(self.answer, name, query, backend, settings=settings))
 
+    async def encode_texts(self, name: str | None, texts: list[str]) -> list[np.ndarray]:
+        """Unit rows of texts, encoded together with those of others."""
+        return await self._rows(name, lambda place: place.texts.submit(texts)) if texts else []
+
+    async def encode_images(self, name: str | None, images: list[Image]) -> list[np.ndarray]:
+        """Unit rows of pictures, encoded together with those of others."""
+        return await self._rows(name, lambda place: place.images.submit(images)) if images else []
+
+    def warm(self) -> None:
+        """Load what first queries would have to wait for; errors are told by :meth:`state`."""
+        self._state = "loading"
+        try:
+            for place in self._places.values():
+                place.warm()
+        except SimatError as error:
+            self._state = str(error)
+        else:
+            self._state = "ready"
+
+    def state(self) -> str:
+        """``ready``, or why it is not."""
+        return self._state
+
+    def count(self) -> None:
+        """Bring what is not counted as it happens up to date in :attr:`metrics`."""
+        self.metrics.waiting.set(sum(place.queries.waiting for place in self._places.values()))
+        for name, place in self._places.items():
+            self.metrics.images.labels(name).set(len(place.engine))
+
     def check_backend(self, name: str) -> None:
         """Raise :class:`QueryError` unless the backend may be used here."""
         if name not in self.backends:
@@ -179,10 +211,20 @@ class Service:
 
     def close(self) -> None:
         """Take no more queries, and answer those that are here."""
+        self._closed = True
         for place in self._places.values():
             place.close()
         for place in self._places.values():
             place.join()
+
+    def _handed_in(self, name: str | None, submit: Callable[[Place], Future[T]]) -> Future[T]:
+        while not self._closed:
+            with suppress(Closed):  # by a reload in this very moment
+                return submit(self.place(name))
+        raise Busy("the server is shutting down")
+
+    async def _rows(self, name: str | None, submit: Callable[[Place], Future[np.ndarray]]) -> list[np.ndarray]:
+        return [*await asyncio.wrap_future(self._handed_in(name, submit))]
 
     def _open(self, folder: Path, old: Engine | None = None) -> Engine:
         encoder = None
@@ -192,7 +234,8 @@ class Service:
 
     def _place_of(self, engine: Engine) -> Place:
         engine.studio = self.studio
-        return Place(engine, self.options)
+        engine.embeddings.hold()
+        return Place(engine, self.options, self.metrics.batch)
 
 
 def _same_space(folder: Path, old: Engine) -> bool:

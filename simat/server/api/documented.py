@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from simat.server.problems import MEDIA_TYPE
 from simat.server.schemas import ProblemOut
 
-PROBLEMS = {400: "a body that cannot be read", 404: "no such index or image", 413: "too large",
+PROBLEMS = {400: "a body that cannot be read", 404: "no such index or image", 409: "another space", 413: "too large",
             415: "another media type", 422: "a query that cannot be answered", 429: "busy: try again later",
             503: "something that the server needs is not there"}  # fmt: skip
 
