@@ -15,7 +15,8 @@ import traceback
 import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import IO, Any
+from io import TextIOBase
+from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -75,7 +76,7 @@ class TextLines(JsonLines):
         return f"{line}\n{told['error'].rstrip()}" if "error" in told else line
 
 
-def configure(as_json: bool, words: bool = False, stream: IO[str] | None = None) -> logging.Handler:
+def configure(as_json: bool, words: bool = False, stream: TextIOBase | None = None) -> logging.Handler:
     """Send all logs of this process to one stream, the standard error unless another is given.
 
     Args:
