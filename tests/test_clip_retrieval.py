@@ -23,9 +23,10 @@ from PIL import Image
 
 import simat
 from simat.errors import SimatError
-from simat.server import clip_retrieval, columns, problems
+from simat.server import clip_retrieval, columns, guard, problems
 from simat.server.knn import KnnRequest, fields_of
 from simat.server.options import ServiceOptions
+from simat.server.security import Security
 from simat.server.service import Service
 
 NULLS: dict[str, Any] = dict.fromkeys(["text", "image", "image_url", "embedding_input"])
@@ -42,6 +43,7 @@ DEFAULTS = {  # what the published client sends
     "num_images": 40,
     "num_result_ids": 40,
 }
+FRONT = "http://localhost:1235"  # where the front end's own server puts it
 LEAST = {"modality": "image", "num_images": 5}
 
 
@@ -49,7 +51,12 @@ def app_of(service: Service) -> FastAPI:
     app = FastAPI()
     problems.install(app)
     app.include_router(clip_retrieval.router(service))
+    guard.install(app, Security(), service.options.upload_bytes)
     return app
+
+
+def talking_to(service: Service) -> TestClient:
+    return TestClient(app_of(service), "http://127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +67,7 @@ def engine(colour_index: Path) -> simat.Engine:
 @pytest.fixture(scope="module")
 def client(engine: simat.Engine) -> Iterator[TestClient]:
     service = Service([engine])
-    with TestClient(app_of(service)) as client:
+    with talking_to(service) as client:
         yield client
     service.close()
 
@@ -73,9 +80,9 @@ def ask(client: TestClient, path: str = "/knn-service", **fields: Any) -> Any:
 
 
 def refusal(client: TestClient, content: str | bytes, path: str = "/knn-service") -> tuple[int, str]:
-    answer = client.post(path, content=content)
+    answer = client.post(path, content=content, headers={"Origin": FRONT})
+    assert answer.headers["access-control-allow-origin"] == FRONT
     assert answer.headers["content-type"] == problems.MEDIA_TYPE
-    assert answer.headers["access-control-allow-origin"] == "*"
     return answer.status_code, answer.json()["detail"]
 
 
@@ -184,7 +191,7 @@ def test_knn_of_many_at_once_is_that_of_one_by_one(client: TestClient) -> None:
 def test_knn_asks_the_index_that_is_named(build: Callable[..., Path], tmp_path: Path, engine: simat.Engine) -> None:
     plain("green").save(tmp_path / "leaf.png")
     other = simat.open(build(tmp_path, ColourEncoder()).rename(tmp_path / "leaves"), ColourEncoder())
-    with TestClient(app_of(Service([engine, other]))) as client:
+    with talking_to(Service([engine, other])) as client:
         assert client.get("/indices-list").json() == ["index", "leaves"]
         assert [image["image_path"] for image in ask(client, **LEAST, text="red", indice_name="leaves")] == ["leaf.png"]
         assert ask(client, **LEAST, text="red")[0]["image_path"] == "red.png"
@@ -196,7 +203,7 @@ def test_knn_meets_an_index_that_was_opened_anew(build: Callable[..., Path], tmp
     photos.mkdir()
     plain("green").save(photos / "a.png")
     service = Service([simat.open(build(photos, ColourEncoder()), ColourEncoder())])
-    with TestClient(app_of(service)) as client:
+    with talking_to(service) as client:
         assert len(ask(client, **LEAST, text="red")) == 1
         plain("red").save(photos / "b.png")
         folder = service.engine().folder
@@ -216,41 +223,43 @@ def test_columns_hold_the_picture_as_jpeg(client: TestClient) -> None:
     assert np.abs(np.asarray(picture).astype(int) - COLOURS["red"]).max() < 12
 
 
-def test_columns_hold_a_small_jpeg_byte_by_byte_and_a_large_one_smaller(tmp_path: Path) -> None:
-    small, large = tmp_path / "small.jpg", tmp_path / "large.jpg"
-    blotches(0).save(small, quality=90)
+def told_of(build: Callable[..., Path], photos: Path, change: Callable[[Path], Any] | None = None) -> bytes | None:
+    """The JPEG that is told of the only picture of a folder, after it is indexed and then changed."""
+    engine = simat.open(build(photos, ColourEncoder()), ColourEncoder())
+    if change is not None:
+        change(next(photos.iterdir()))
+    told = columns.columns(engine, [0])[0].get("image")
+    return None if told is None else base64.b64decode(told)
+
+
+def test_columns_hold_a_small_jpeg_byte_by_byte(build: Callable[..., Path], tmp_path: Path) -> None:
+    blotches(0).save(tmp_path / "a.jpg", quality=90)
+    assert told_of(build, tmp_path) == (tmp_path / "a.jpg").read_bytes()
+
+
+def test_columns_hold_a_large_jpeg_smaller(build: Callable[..., Path], tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(large, quality=95)
-    assert large.stat().st_size > columns.SMALL
-    assert columns.as_jpeg(small) == small.read_bytes()
-    told = columns.as_jpeg(large)
-    assert told is not None
-    assert Image.open(io.BytesIO(told)).size == (768, 576)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", quality=95)
+    assert (tmp_path / "a.jpg").stat().st_size > columns.SMALL
+    assert Image.open(io.BytesIO(told_of(build, tmp_path) or b"")).size == (512, 384)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "I;16", "CMYK"])
-def test_columns_hold_pictures_of_any_mode(tmp_path: Path, mode: str) -> None:
+def test_columns_hold_pictures_of_any_mode(build: Callable[..., Path], tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.new("L", (40, 30), 200).convert("I;16" if mode == "I;16" else "RGB").convert(mode).save(path)
-    told = columns.as_jpeg(path)
-    assert told is not None
-    assert Image.open(io.BytesIO(told)).mode == "RGB"
+    told = Image.open(io.BytesIO(told_of(build, tmp_path) or b""))
+    assert (told.format, told.mode, told.size) == ("JPEG", "RGB", (40, 30))
 
 
-def test_columns_hold_no_picture_where_the_file_is_gone_or_another(tmp_path: Path) -> None:
-    secret = tmp_path / "secret.jpg"
-    secret.write_text("root:x:0:0")
-    assert columns.as_jpeg(secret) is None
-    assert columns.as_jpeg(tmp_path / "gone.jpg") is None
-    assert columns.as_jpeg(tmp_path) is None
-
-
-def test_columns_hold_a_changed_file_as_it_is_now(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    plain("red").save(path)
-    before = columns.as_jpeg(path)
-    plain("blue", (64, 64)).save(path)
-    assert columns.as_jpeg(path) != before
+@pytest.mark.parametrize(
+    "change", [Path.unlink, lambda path: blotches(1).save(path), lambda path: path.write_text("root:x")]
+)
+def test_columns_hold_no_picture_that_was_not_indexed(
+    build: Callable[..., Path], tmp_path: Path, change: Callable[[Path], Any]
+) -> None:
+    blotches(0).save(tmp_path / "a.jpg")
+    assert told_of(build, tmp_path, change) is None
 
 
 def test_columns_hold_pictures_up_to_a_limit(engine: simat.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,25 +296,25 @@ def test_metadata_of_nothing_is_an_empty_list(client: TestClient, nothing: dict[
 
 def test_indices_and_config_are_told(client: TestClient) -> None:
     assert client.get("/indices-list").json() == ["index"]
-    config = client.get("/config.json", headers={"Host": "photos.test:8000"}).json()
-    assert config == {"defaultBackend": "http://photos.test:8000/", "defaultIndex": "", "urlColumn": "url"}
+    config = client.get("/config.json", headers={"Host": "localhost:8000"}).json()
+    assert config == {"defaultBackend": "http://localhost:8000/", "defaultIndex": "", "urlColumn": "url"}
 
 
-@pytest.mark.parametrize("path", sorted(clip_retrieval.PATHS))
-def test_routes_answer_under_two_slashes_and_to_other_origins(client: TestClient, path: str) -> None:
+@pytest.mark.parametrize("path", sorted(guard.FOREIGN))
+def test_routes_answer_under_two_slashes_and_to_the_front_end(client: TestClient, path: str) -> None:
     method = "GET" if path in {"/indices-list", "/config.json"} else "POST"
     body = json.dumps({**LEAST, "text": "red", "ids": [0]}) if method == "POST" else None
-    origin = {"Origin": "http://front.test"}
-    once = client.request(method, f"http://testserver{path}", content=body, headers=origin)
-    twice = client.request(method, f"http://testserver/{path}", content=body, headers=origin)
+    origin = {"Origin": FRONT}
+    once, twice = (
+        client.request(method, f"http://127.0.0.1{p}", content=body, headers=origin) for p in (path, f"/{path}")
+    )
     asked = {**origin, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": "content-type"}
-    preflight = client.options(f"http://testserver/{path}", headers=asked)
+    preflight = client.options(f"http://127.0.0.1/{path}", headers=asked)
     assert once.status_code == twice.status_code == 200
     assert once.json() == twice.json()
     assert preflight.status_code == 204
     assert method in preflight.headers["access-control-allow-methods"]
-    assert "Content-Type" in preflight.headers["access-control-allow-headers"]
-    assert {r.headers["access-control-allow-origin"] for r in (once, twice, preflight)} == {"*"}
+    assert {r.headers["access-control-allow-origin"] for r in (once, twice, preflight)} == {FRONT}
 
 
 # bad input
@@ -382,7 +391,7 @@ def test_metadata_refuses_with_a_reason(client: TestClient, wrong: Any, told: st
 
 
 def test_posts_refuse_bodies_over_the_limit(engine: simat.Engine) -> None:
-    with TestClient(app_of(Service([engine], ServiceOptions(upload_bytes=1000)))) as client:
+    with talking_to(Service([engine], ServiceOptions(upload_bytes=1000))) as client:
         body = json.dumps({**LEAST, "text": "red", "image": "x" * 3_000_000})
         assert refusal(client, body)[0] == 413
 
@@ -395,7 +404,7 @@ def test_knn_fetches_from_allowed_hosts(engine: simat.Engine, monkeypatch: pytes
         return encoded(plain("yellow"))
 
     monkeypatch.setattr(clip_retrieval, "fetch", fetch)
-    with TestClient(app_of(Service([engine], ServiceOptions(fetch=("example.com",))))) as client:
+    with talking_to(Service([engine], ServiceOptions(fetch=("example.com",)))) as client:
         answer = ask(client, **LEAST, image_url="https://example.com/sun.png")
     assert answer[0]["image_path"] == "yellow.png"
     assert asked == [("https://example.com/sun.png", ("example.com",), 20 * 2**20, clip_retrieval.FETCH_SECONDS)]
@@ -407,7 +416,7 @@ def test_knn_tells_a_words_only_failure_to_those_who_sent_words(
     def no_words(texts: list[str]) -> None:
         raise SimatError("the encoder of this index reads no words")
 
-    with TestClient(app_of(Service([engine]))) as client, ThreadPoolExecutor(8) as pool:
+    with talking_to(Service([engine])) as client, ThreadPoolExecutor(8) as pool:
         monkeypatch.setattr(engine, "encode_texts", no_words)
         picture = base64.b64encode(encoded(plain("red"))).decode()
         bodies = [json.dumps({**LEAST, "text": "red"}), json.dumps({**LEAST, "image": picture})] * 8

@@ -18,7 +18,9 @@ from clip_retrieval_wheel import client_module, unpacked
 from helpers import COLOURS, ColourEncoder, plain
 
 import simat
+from simat.server import guard
 from simat.server.app import create_app
+from simat.server.security import Security
 from simat.server.service import Service
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -50,7 +52,10 @@ def engine(build: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="module")
 def url(engine: simat.Engine) -> Iterator[str]:
     """Our server."""
-    with served(create_app(Service([engine]), page=False)) as address:
+    service = Service([engine])
+    app = create_app(service, page=False)
+    guard.install(app, Security(), service.options.upload_bytes)
+    with served(app) as address:
         yield address
 
 

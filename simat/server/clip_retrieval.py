@@ -1,7 +1,8 @@
 """The protocol of clip-retrieval 2, for its clients and its front end.
 
 ``POST /knn-service``, ``POST /metadata``, ``GET /indices-list`` and ``GET /config.json``, with one slash or two before
-them, from pages of other origins too. Bodies are JSON whatever they call themselves. The columns of an image are
+them. Bodies are JSON whatever they call themselves. Which pages of other origins may ask is the business of
+:mod:`simat.server.guard`. The columns of an image are
 ``image_path`` (relative to the folder that was indexed), ``caption`` where there is one, and ``image``, a JPEG in
 base64, where its file is there. Words for safety, violence, aesthetics and the multilingual encoder are taken and do
 nothing, as in a server of the original without those models.
@@ -22,7 +23,6 @@ from PIL.Image import Image
 from starlette.concurrency import run_in_threadpool
 
 from simat.engine import Engine
-from simat.errors import SimatError
 from simat.server.batching import Closed
 from simat.server.bodies import BASE64, from_base64, read_body
 from simat.server.columns import columns
@@ -30,20 +30,11 @@ from simat.server.duplicates import firsts
 from simat.server.fetching import fetch
 from simat.server.knn import KNN_FIELDS, METADATA_FIELDS, KnnRequest, fields_of, ids_of, text_of
 from simat.server.neighbours import Found, Neighbours, Question
-from simat.server.problems import problem, status_of
 from simat.server.replies import json_response
 from simat.server.service import Service
 
 SAME = 0.94  # cosine above which two images are near duplicates
 FETCH_SECONDS = 10.0
-PATHS = frozenset({"/knn-service", "/metadata", "/indices-list", "/config.json"})
-ANYBODY = {"Access-Control-Allow-Origin": "*"}
-PREFLIGHT = {
-    **ANYBODY,
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type, Authorization",
-    "Access-Control-Max-Age": "600",
-}
 
 Handler = Callable[[Request], Awaitable[Any]]
 
@@ -131,18 +122,10 @@ def router(service: Service) -> APIRouter:
 
 
 def _add(routes: APIRouter, method: str, path: str, handler: Handler, fields: Mapping[str, Any] | None = None) -> None:
-    """A route under both of its names, open to pages of other origins."""
+    """A route under both of its names."""
 
     async def answer(request: Request) -> Response:
-        try:
-            response = json_response(await handler(request))
-        except SimatError as error:  # told here, so that a page of another origin may read it
-            response = problem(request, status_of(error), error)
-        response.headers.update(ANYBODY)
-        return response
-
-    async def preflight(request: Request) -> Response:
-        return Response(status_code=204, headers=PREFLIGHT)
+        return json_response(await handler(request))
 
     told: dict[str, Any] = {"summary": (handler.__doc__ or "").partition("\n")[0]}
     if fields is not None:
@@ -150,7 +133,6 @@ def _add(routes: APIRouter, method: str, path: str, handler: Handler, fields: Ma
         told["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
     for name in (path, f"/{path}"):  # the front end puts a slash behind the server's address, and one before the path
         routes.add_api_route(name, answer, methods=[method], include_in_schema=name == path, **told)
-        routes.add_api_route(name, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 def _told(engine: Engine, found: Found, wanted: KnnRequest) -> list[dict[str, Any]]:
