@@ -12,8 +12,9 @@ from building import here
 from PIL import Image
 from tiny_diffusion import SIZE, picture
 
-from simat.cli.draw import layout_picture, segment_files
+from simat.cli.draw import segment_files
 from simat.errors import SimatError
+from simat.overlays import layout_picture
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LAYERS = (
     {"backends"},
     {"studios"},
     {"engine"},
-    {"documents", "sheet"},
+    {"documents", "overlays", "sheet"},
     {"server"},
     {"cli"},
 )

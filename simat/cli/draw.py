@@ -13,13 +13,10 @@ from simat.cli.answers import DeviceOption, JsonOption, SheetOption
 from simat.errors import SimatError
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL.Image import Image
 
 SEGMENT_HELP = "WORDS=MASK: words of the text and an image file, white where they belong; as often as needed."
 BACKEND_HELP = "zestguide, pww, multidiffusion, classifier_guidance; several, separated by commas, side by side."
-COLOURS = ((226, 92, 58), (64, 120, 192), (96, 160, 80), (200, 160, 40), (140, 90, 170), (70, 160, 160))
-PAPER = (232, 230, 226)
 
 
 def draw(
@@ -51,6 +48,7 @@ def draw(
     layout = {words: pictures.read_mask(file) for words, file in files.items()}
     region = None if mask is None else pictures.read_mask(mask)
     from simat.cli.comparing import answered
+    from simat.overlays import layout_picture
     from simat.studios import Studio
     from simat.types import Query
 
@@ -85,18 +83,6 @@ def segment_files(texts: list[str]) -> dict[str, Path]:
             raise SimatError("a segment is given twice", got=repr(words), remedy="draw both into one mask")
         files[words] = Path(file)
     return files
-
-
-def layout_picture(layout: dict[str, np.ndarray]) -> Image:
-    """The segments, each in a colour of its own."""
-    import numpy as np
-    from PIL import Image as pillow
-
-    first = next(iter(layout.values()))
-    canvas = np.full((*first.shape, 3), PAPER, np.float32)
-    for number, mask in enumerate(layout.values()):
-        canvas += mask[..., None] * (np.array(COLOURS[number % len(COLOURS)], np.float32) - canvas)
-    return pillow.fromarray(np.rint(canvas).astype(np.uint8))
 
 
 def write_picture(picture: Image, path: Path) -> None:

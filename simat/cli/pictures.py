@@ -31,8 +31,6 @@ SeedOption = Annotated[int | None, typer.Option(help="Random seed of the first s
 SamplesOption = Annotated[int | None, typer.Option(help="How many pictures to make.")]
 OutOption = Annotated[Path | None, typer.Option("-o", "--out", help="Folder for the pictures and answer.json.")]
 
-OVERLAY = (226, 92, 58)
-
 
 def model_options(
     model: str, device: str, dtype: str, slicing: bool, offload: bool, networks: tuple[str, ...]
@@ -183,11 +181,13 @@ def _pictures(answer: Answer) -> list[Written]:
 
 
 def _masks(answer: Answer) -> list[Written]:
+    from simat.overlays import mask_picture
+
     masks = answer.extras.get("mask")
     if masks is None or not len(answer.results) or answer.results[0].image is None:
         return []
     return [
-        Written(_name(answer, number, len(masks), "-mask"), _enlarged(mask, answer.results[0].image.size))
+        Written(_name(answer, number, len(masks), "-mask"), mask_picture(mask, answer.results[0].image.size))
         for number, mask in enumerate(masks, 1)
     ]
 
@@ -196,30 +196,15 @@ def _name(answer: Answer, number: int, of: int, what: str = "") -> str:
     return f"{answer.backend}{what}.png" if of == 1 else f"{answer.backend}-{number}{what}.png"
 
 
-def _enlarged(mask: np.ndarray, size: tuple[int, int]) -> Image:
-    from PIL import Image as pillow
-
-    return pillow.fromarray(mask.astype("uint8") * 255).resize(size, pillow.Resampling.NEAREST)
-
-
 def columns(answers: Sequence[Answer]) -> dict[str, Sequence[Result]]:
     """What a comparison shows side by side: the results of every backend, before them where it edited."""
+    from simat.overlays import edited_places
+    from simat.types import Result
+
     shown: dict[str, Sequence[Result]] = {}
     for answer in answers:
-        masked = _overlays(answer)
+        masked = [Result(0.0, image=place) for place in edited_places(answer)]
         if masked:
             shown[f"{answer.backend}: where"] = masked
         shown[answer.backend] = answer.results
     return shown
-
-
-def _overlays(answer: Answer) -> list[Result]:
-    from PIL import Image as pillow
-
-    from simat.types import Result
-
-    source, masks = answer.extras.get("input"), answer.extras.get("mask")
-    if source is None or masks is None or masks.all():
-        return []
-    tinted = pillow.blend(source, pillow.new("RGB", source.size, OVERLAY), 0.6)
-    return [Result(0.0, image=pillow.composite(tinted, source, _enlarged(mask, source.size))) for mask in masks]
