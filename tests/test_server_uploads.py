@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import struct
@@ -254,6 +255,17 @@ def test_decoder_closed_ends_its_processes_and_takes_nothing_more() -> None:
         os.kill(process, 0)
     with pytest.raises(Busy, match="shutting down"):
         decoder.decode(encoded(plain("red")))
+    with pytest.raises(Busy, match="shutting down"):
+        asyncio.run(decoder.decoded(encoded(plain("red"))))
+
+
+def test_decoder_decodes_for_coroutines() -> None:
+    async def both(decoder: Decoder) -> list[Image.Image]:
+        return await asyncio.gather(*(decoder.decoded(encoded(plain(colour))) for colour in ("red", "blue")))
+
+    decoder = Decoder(PIXELS, workers=1)
+    assert [picture.getpixel((0, 0)) for picture in asyncio.run(both(decoder))] == [(220, 30, 30), (30, 40, 220)]
+    decoder.close()
 
 
 def test_decoder_leaves_no_file_open() -> None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 
 from simat import __version__
-from simat.server import clip_retrieval, problems
+from simat.server import clip_retrieval, guard, problems
 from simat.server.api import draw, edit, encode, health, images, indices, metrics, search
 from simat.server.metrics import Counted
+from simat.server.security import Security
 from simat.server.service import Service
 
 ROUTERS = (search, edit, draw, images, encode, indices, health, metrics, clip_retrieval)
 
 
-def create_app(service: Service, security: Callable[[Any], Any] | None = None, page: bool = True) -> FastAPI:
+def create_app(service: Service, security: Security | None = None, page: bool = True) -> FastAPI:
     """The whole server as an ASGI application.
 
     Args:
         service: what it answers with; closed when the application shuts down.
-        security: wraps the application in the middleware that guards it.
+        security: who may ask; None where others look after that (limits, logs and headers stay).
         page: whether the page is at ``/``.
     """
 
@@ -37,6 +37,7 @@ def create_app(service: Service, security: Callable[[Any], Any] | None = None, p
     app = FastAPI(title="simat", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
     problems.install(app)
     app.add_middleware(Counted, metrics=service.metrics)
+    guard.install(app, security, service.options.upload_bytes)
     for module in ROUTERS:
         app.include_router(module.router(service))
     return app

@@ -17,12 +17,12 @@ from PIL.Image import Image
 from simat import plugins
 from simat.engine import Engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
-from simat.images import decode
 from simat.manifest import read_index_manifest
 from simat.server.batching import Closed
 from simat.server.metrics import Metrics
 from simat.server.options import ServiceOptions
 from simat.server.places import Place
+from simat.server.uploads import Decoder
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Cancel, OnStep, Query
 
@@ -42,6 +42,7 @@ class Service:
         options: as given.
         studio: makes pictures; one model for all indices.
         metrics: what is counted.
+        decoder: reads the pictures that clients send.
 
     Raises:
         StorageError: a folder is no index, or damaged.
@@ -51,6 +52,7 @@ class Service:
         self.options = options or ServiceOptions()
         self.studio = Studio(self.options.model)
         self.metrics = Metrics()
+        self.decoder = Decoder(self.options.pixels)
         self._reloading, self._state, self._closed = threading.Lock(), "not started", False
         self._places: dict[str, Place] = {}
         for index in indices:
@@ -159,7 +161,7 @@ class Service:
         Raises:
             ImageError: as :func:`simat.images.decode` does.
         """
-        return await asyncio.to_thread(decode, data)
+        return await self.decoder.decoded(data)
 
     async def answered(
         self, name: str | None, query: Query, backend: str, settings: Mapping[str, Any] | None = None
@@ -216,6 +218,7 @@ class Service:
             place.close()
         for place in self._places.values():
             place.join()
+        self.decoder.close()
 
     def _handed_in(self, name: str | None, submit: Callable[[Place], Future[T]]) -> Future[T]:
         while not self._closed:

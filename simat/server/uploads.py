@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import Pipe
 
@@ -20,6 +22,7 @@ from simat.errors import Busy, ImageError
 from simat.server.decoding import READY
 
 START_S = 60.0  # for an interpreter and its libraries, on a machine with much else to do
+THREADS = 16  # that wait for a process
 PATIENCE = 3.0  # a decoder's seconds on the wall, in seconds of the processor
 HEADER = 1 << 16  # bytes of what a decoder tells beside the pixels
 _PROGRAM = "from simat.server.decoding import main; main()"
@@ -40,6 +43,7 @@ class Decoder:
         self._pixels, self._seconds, self._waiting = pixels, seconds, waiting
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # the last one used is warm
         self._closed = False
+        self._threads = ThreadPoolExecutor(THREADS, "simat-decode")  # of its own: others may be taken for long
         for _ in range(workers):
             self._slots.put(None)
 
@@ -63,9 +67,15 @@ class Decoder:
             self._give(worker if alive else None)
         return self._picture(header, picture)
 
+    async def decoded(self, data: bytes) -> Image.Image:
+        """As :meth:`decode`, for a coroutine."""
+        self._check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self.decode, data)
+
     def close(self) -> None:
         """End the processes; those that work end with their picture."""
         self._closed = True
+        self._threads.shutdown(wait=False)
         with contextlib.suppress(queue.Empty):
             while True:
                 worker = self._slots.get_nowait()
@@ -73,8 +83,7 @@ class Decoder:
                     worker.stop()
 
     def _take(self) -> _Worker:
-        if self._closed:
-            raise Busy("the server is shutting down")
+        self._check_open()
         try:
             worker = self._slots.get(timeout=self._waiting)
         except queue.Empty:
@@ -88,6 +97,10 @@ class Decoder:
         except (EOFError, OSError) as error:
             self._slots.put(None)
             raise Busy("no decoder could be started", got=error, remedy="look at the memory of the machine") from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Busy("the server is shutting down")
 
     def _give(self, worker: _Worker | None) -> None:
         if self._closed and worker is not None:
