@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from simat import plugins
+from simat.asking import Asking
 from simat.composers import Background
 from simat.composers.background import sample_ids
 from simat.composers.sentences import Texts, read_texts
-from simat.edits import Edit
 from simat.embeddings import EmbeddingSet
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
@@ -27,7 +27,7 @@ from simat.generators.options import ModelOptions
 from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.studios import Studio, makes_pictures
-from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, ImageInput, OnStep, Query, TextEncoder
+from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, OnStep, Query, TextEncoder
 from simat.vectors import unit_rows
 
 REMEMBERED_TEXTS = 4096
@@ -60,7 +60,7 @@ def open_engine(
     return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions(), known, model)
 
 
-class Engine:
+class Engine(Asking):
     """Answers queries over one index; safe to share between threads.
 
     Attributes:
@@ -120,64 +120,6 @@ class Engine:
             captions=lambda: [caption for caption in self.embeddings.captions() if caption],
             texts=self._given,
             key=f"{self.space.fingerprint} {self.space.heads} {self.space.dim}",
-        )
-
-    def search(
-        self,
-        text: str | None = None,
-        *,
-        image: ImageInput | None = None,
-        k: int | None = None,
-        include_self: bool = False,
-        composer: str | None = None,
-        scale: float = 1.0,
-    ) -> Answer:
-        """Images nearest to words, or to an image, or to both.
-
-        Args:
-            text: words to search for.
-            image: a path, a PIL image, an RGB array, or an id in the index.
-            k: how many answers (None: ten, or all where there are fewer).
-            include_self: let the query image be among its own answers.
-            composer: how words and an image are brought together: ``weighted``, ``slerp``, ``product`` or ``basic``.
-            scale: how much the words weigh then; 0 is the image alone.
-
-        Raises:
-            QueryError: neither is given, or both without a composer, or k is out of range.
-        """
-        if (text is None and image is None) or (text is not None and image is not None and composer is None):
-            raise QueryError(
-                "search for words or for an image",
-                got="both" if text else "neither",
-                remedy="to search for both, name a composer: weighted, slerp, product or basic" if text else None,
-            )
-        composer = composer or ("text" if image is None else "image")
-        return self.answer(
-            Query(image=image, text=text, scale=scale, k=k, composer=composer, include_self=include_self)
-        )
-
-    def edit(
-        self,
-        image: ImageInput,
-        edits: str | Sequence[Edit],
-        *,
-        scale: float = 1.0,
-        k: int | None = None,
-        composer: str = "delta",
-        include_self: bool = False,
-    ) -> Answer:
-        """Images like ``image``, but edited: ``engine.edit("dog.jpg", "dog -> cat")``.
-
-        Args:
-            image: a path, a PIL image, an RGB array, or an id in the index.
-            edits: edits or their text; see :func:`simat.edits.parse_edits`.
-            scale: λ of eq. 3.2; what it means to the other composers is said there.
-            k: how many answers (None: ten, or all where there are fewer).
-            composer: a name in :data:`simat.composers.COMPOSERS`.
-            include_self: let the query image be among its own answers.
-        """
-        return self.answer(
-            Query(image=image, edits=edits, scale=scale, k=k, composer=composer, include_self=include_self)
         )
 
     def answer(

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval"},
     {"encoders", "embeddings", "heads", "manifest"},
-    {"compose", "composers", "searcher", "generators"},
+    {"asking", "compose", "composers", "searcher", "generators"},
     {"backends"},
     {"studios"},
     {"engine"},
