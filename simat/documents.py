@@ -26,5 +26,8 @@ def as_document(answer: Answer, root: Path | None = None) -> dict[str, Any]:
 
 def shown(path: Path | None) -> str:
     """A path as one line of valid Unicode."""
+    text = "" if path is None else str(path)
+    if text.isascii() and text.isprintable():
+        return text
     # A line break in a name must not look like another result.
-    return "" if path is None else split_path(str(path))[0].replace("\n", "\\n").replace("\r", "\\r")
+    return split_path(text)[0].replace("\n", "\\n").replace("\r", "\\r")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -165,6 +166,7 @@ class PartReader:
     def __init__(self, folder: Path, entries: Sequence[FileEntry]) -> None:
         self._paths = [folder / entry.name for entry in entries]
         self._ends = np.cumsum([entry.rows for entry in entries], dtype=np.int64)
+        self._bounds = [int(end) for end in self._ends]  # the same as plain numbers: quicker, one at a time
         self._counts = [entry.rows for entry in entries]
         self._lock = threading.Lock()
         self._states = {path: _state(path) for path in self._paths}
@@ -234,8 +236,8 @@ class PartReader:
         """Part, row group and row in it of an image."""
         if not 0 <= id < len(self):
             raise QueryError("no image with this id", got=id, remedy=f"ids run from 0 to {len(self) - 1}")
-        part = int(np.searchsorted(self._ends, id, side="right"))
-        row = id - (int(self._ends[part]) - self._counts[part])
+        part = bisect_right(self._bounds, id)
+        row = id - (self._bounds[part] - self._counts[part])
         return part, row // ROW_GROUP, row % ROW_GROUP
 
     def _row(self, id: int) -> ImageRow:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from simat import __version__
 from simat.server import clip_retrieval, guard, problems
@@ -16,6 +17,7 @@ from simat.server.metrics import Counted
 from simat.server.security import Security
 from simat.server.service import Service
 
+SUMMARY = 'Search images by "this one, but with a cat instead of a dog".'
 ROUTERS = (search, edit, draw, images, encode, indices, health, metrics, clip_retrieval)
 
 
@@ -34,7 +36,7 @@ def create_app(service: Service, security: Security | None = None, page: bool = 
         yield
         await asyncio.to_thread(service.close)
 
-    app = FastAPI(title="simat", version=__version__, lifespan=lifespan, docs_url="/docs", redoc_url=None)
+    app = FastAPIOffline("/docs", None, title="simat", version=__version__, summary=SUMMARY, lifespan=lifespan)
     problems.install(app)
     app.add_middleware(Counted, metrics=service.metrics)
     guard.install(app, security, service.options.upload_bytes)

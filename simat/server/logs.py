@@ -16,6 +16,7 @@ import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from io import TextIOBase
+from itertools import count
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,6 +31,7 @@ FIELDS = ("method", "path", "query", "status", "ms", "received", "sent", "client
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered."""
 
+_RUN, _NUMBERS = uuid.uuid4().hex[:12], count()  # to ask the system for randomness with every request costs time
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -115,7 +117,7 @@ class Requests:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        name = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        name = given if _ID.fullmatch(given) else f"{_RUN}-{next(_NUMBERS):06x}"
         scope.setdefault("state", {})["request_id"] = name
         token = request_id.set(name)
         told = _Told(scope, name, self._words, receive, send)

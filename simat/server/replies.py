@@ -39,8 +39,9 @@ def json_response(document: Any, status: int = 200) -> Response:
 def answer_document(answer: Answer, name: str | None, engine: Engine | None) -> dict[str, Any]:
     """What :class:`simat.server.schemas.AnswerOut` describes."""
     document = as_document(answer, None if engine is None else engine.embeddings.root)
+    index = None if name is None else quote(name, safe="")
     for told, result in zip(document["results"], answer.results, strict=True):
-        _add_pictures(told, result, name)
+        _add_pictures(told, result, index)
     return {**document, "extras": extras_document(answer.extras)}
 
 
@@ -61,12 +62,11 @@ def png(picture: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _add_pictures(told: dict[str, Any], result: Result, name: str | None) -> None:
+def _add_pictures(told: dict[str, Any], result: Result, index: str | None) -> None:
     told["image"] = None if result.image is None else png(result.image)
-    told["url"] = told["thumbnail"] = None
-    if result.id is not None and name is not None:
-        told["url"] = f"/v1/images/{result.id}?index={quote(name, safe='')}"
-        told["thumbnail"] = f"/v1/images/{result.id}/thumbnail?index={quote(name, safe='')}"
+    found = result.id is not None and index is not None
+    told["url"] = f"/v1/images/{result.id}?index={index}" if found else None
+    told["thumbnail"] = f"/v1/images/{result.id}/thumbnail?index={index}" if found else None
 
 
 def _told(value: Any) -> Any:
