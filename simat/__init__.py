@@ -5,6 +5,7 @@
 >>> engine.search("a place to pray", k=5)
 >>> engine.edit("dog.jpg", "dog -> cat", k=5)
 >>> simat.studio().answer(simat.Query(image="dog.jpg", edits="dog -> cat"), "diffedit")
+>>> simat.connect("http://localhost:8000").edit("dog.jpg", "dog -> cat")
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simat.client import Client, connect
     from simat.edits import Edit, parse_edits
     from simat.encoders import load_encoder
     from simat.engine import Engine
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Client",
     "Edit",
     "EmbeddingSpace",
     "Engine",
@@ -32,6 +35,7 @@ __all__ = [
     "Result",
     "SimatError",
     "Studio",
+    "connect",
     "load_encoder",
     "open",
     "parse_edits",
@@ -40,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "Answer": ("simat.types", "Answer"),
+    "Client": ("simat.client", "Client"),
     "Edit": ("simat.edits", "Edit"),
     "EmbeddingSpace": ("simat.types", "EmbeddingSpace"),
     "Engine": ("simat.engine", "Engine"),
@@ -47,6 +52,7 @@ _HOMES = {
     "Result": ("simat.types", "Result"),
     "SimatError": ("simat.errors", "SimatError"),
     "Studio": ("simat.studios", "Studio"),
+    "connect": ("simat.client", "connect"),
     "load_encoder": ("simat.encoders", "load_encoder"),
     "open": ("simat.engine", "open_engine"),
     "parse_edits": ("simat.edits", "parse_edits"),

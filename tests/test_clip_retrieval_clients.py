@@ -12,13 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from addresses import served
 from building import save_blotches
 from clip_retrieval_wheel import client_module, unpacked
 from helpers import COLOURS, ColourEncoder, plain
+from talking import listening
 
 import simat
-from simat.server import guard
 from simat.server.app import create_app
 from simat.server.security import Security
 from simat.server.service import Service
@@ -53,10 +52,9 @@ def engine(build: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
 def url(engine: simat.Engine) -> Iterator[str]:
     """Our server."""
     service = Service([engine])
-    app = create_app(service, page=False)
-    guard.install(app, Security(), service.options.upload_bytes)
-    with served(app) as address:
-        yield address
+    with listening(create_app(service, Security(), page=False)) as port:
+        yield f"http://127.0.0.1:{port}"
+    service.close()
 
 
 # the client

@@ -19,7 +19,7 @@ LAYERS = (
     {"backends"},
     {"studios"},
     {"engine"},
-    {"documents", "overlays", "sheet"},
+    {"client", "documents", "overlays", "sheet"},
     {"server"},
     {"cli"},
 )
