@@ -163,7 +163,7 @@ def test_jobs_refuse_more_than_may_wait(made: Callable[..., Jobs]) -> None:
     with pytest.raises(Busy, match="too many jobs are waiting; got 2") as refusal:
         full.submit(at_once, "edit")
     assert refusal.value.retry_after == pytest.approx(jobs.GUESS_S * 3)
-    full.cancel(second.id)
+    second.cancel()  # by whoever has it; its place is free
     third = full.submit(at_once, "edit")
     gate.open.set()
     assert third.wait() is ANSWER

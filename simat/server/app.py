@@ -12,13 +12,13 @@ from fastapi_offline import FastAPIOffline
 
 from simat import __version__
 from simat.server import clip_retrieval, guard, problems
-from simat.server.api import draw, edit, encode, health, images, indices, metrics, search
+from simat.server.api import draw, edit, encode, health, images, indices, jobs, metrics, search
 from simat.server.metrics import Counted
 from simat.server.security import Security
 from simat.server.service import Service
 
 SUMMARY = 'Search images by "this one, but with a cat instead of a dog".'
-ROUTERS = (search, edit, draw, images, encode, indices, health, metrics, clip_retrieval)
+ROUTERS = (search, edit, draw, jobs, images, encode, indices, health, metrics, clip_retrieval)
 
 
 def create_app(service: Service, security: Security | None = None, page: bool = True) -> FastAPI:

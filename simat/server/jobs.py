@@ -56,6 +56,7 @@ class Jobs:
         with self._changed:
             if self._closed:
                 raise Busy("the server is shutting down", retry_after=GUESS_S)
+            self._queue = deque(job for job in self._queue if not job.state.is_final)
             if len(self._queue) >= self._waiting + self._idle:
                 wait = self._usual * (len(self._queue) + 1) / self._workers
                 raise Busy(

@@ -69,23 +69,28 @@ def status_of(error: SimatError) -> int:
 
 
 def problem(request: Request, status: int, error: SimatError) -> Response:
-    """One problem as a response.
+    """One problem as a response; its body is :func:`problem_document`."""
+    body = problem_document(status, error, getattr(request.state, "request_id", None))
+    headers = {"Retry-After": str(ceil(getattr(error, "retry_after", 1)))} if status in {429, 503} else None
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
-    The body has ``type`` (a name for programs: the error's class), ``title`` (what), ``status``, ``detail`` (one
+
+def problem_document(status: int, error: SimatError, request: str | None = None) -> dict[str, Any]:
+    """One problem as a dictionary.
+
+    It has ``type`` (a name for programs: the error's class), ``title`` (what), ``status``, ``detail`` (one
     line), ``got`` and ``remedy`` (null where there is none), and ``request``, the id of the request.
     """
     got = None if error.got is None else str(error.got)[:MOST_GOT]
-    body: dict[str, Any] = {
+    return {
         "type": f"urn:simat:{type(error).__name__}",
         "title": error.what,
         "status": status,
         "detail": str(type(error)(error.what, got=got, remedy=error.remedy)) if got else str(error),
         "got": got,
         "remedy": error.remedy,
-        "request": getattr(request.state, "request_id", None),
+        "request": request,
     }
-    headers = {"Retry-After": str(ceil(getattr(error, "retry_after", 1)))} if status in {429, 503} else None
-    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
 
 
 def invalid(errors: list[Any]) -> QueryError:

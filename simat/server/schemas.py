@@ -5,7 +5,7 @@ Pictures and masks are base64 in JSON, and files in a form. Lists and dictionari
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
@@ -145,6 +145,14 @@ class EncodeFields(Fields):
 Question = SearchFields | EditFields | DrawFields
 
 
+class JobFields(BaseModel):
+    """What a job is to do: a kind of question, and beside it the fields of that question."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: Literal["search", "edit", "draw"]
+
+
 class ResultOut(BaseModel):
     """One picture of an answer, found (``id``, ``path``, ``url``, ``thumbnail``) or made (``image``)."""
 
@@ -164,6 +172,22 @@ class AnswerOut(BaseModel):
     backend: str
     timings: dict[str, float] = Field(description="Seconds by stage.")
     extras: dict[str, Any] = Field(description="Pictures as {'png': base64}, masks as {'masks': [base64, …]}.")
+
+
+class JobOut(BaseModel):
+    """A job: where it is, and its answer or its problem once it has ended."""
+
+    id: str
+    kind: str
+    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    position: int | None = Field(description="How many are before one that waits.")
+    created: float = Field(description="Seconds since 1970.")
+    finished: float | None
+    step: dict[str, Any] | None = Field(description="stage, step and total of the last step.")
+    problem: ProblemOut | None
+    answer: AnswerOut | None
+    url: str
+    events: str = Field(description="Server-sent events: state and step, the latter with a preview as a data URL.")
 
 
 class SpaceOut(BaseModel):

@@ -19,6 +19,7 @@ from simat.engine import Engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
 from simat.manifest import read_index_manifest
 from simat.server.batching import Closed
+from simat.server.jobs import Jobs
 from simat.server.metrics import Metrics
 from simat.server.options import ServiceOptions
 from simat.server.places import Place
@@ -43,6 +44,7 @@ class Service:
         studio: makes pictures; one model for all indices.
         metrics: what is counted.
         decoder: reads the pictures that clients send.
+        jobs: long work, and its answers for a time.
 
     Raises:
         StorageError: a folder is no index, or damaged.
@@ -53,6 +55,7 @@ class Service:
         self.studio = Studio(self.options.model)
         self.metrics = Metrics()
         self.decoder = Decoder(self.options.pixels)
+        self.jobs = Jobs(self.options.workers, self.options.queue, self.options.kept, self.options.state)
         self._reloading, self._state, self._closed = threading.Lock(), "not started", False
         self._places: dict[str, Place] = {}
         for index in indices:
@@ -212,8 +215,9 @@ class Service:
         return makes_pictures(plugins.load(plugins.BACKENDS, backend))
 
     def close(self) -> None:
-        """Take no more queries, and answer those that are here."""
+        """Take no more queries, answer those that are here, and end the jobs as :meth:`Jobs.close` does."""
         self._closed = True
+        self.jobs.close()
         for place in self._places.values():
             place.close()
         for place in self._places.values():
