@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
+from simat.documents import shown
 from simat.engine import Engine
 from simat.errors import SimatError
 from simat.server.page import cards
@@ -25,6 +27,7 @@ from simat.types import Answer, Cancel, OnStep, Query
 LOG = logging.getLogger("simat")
 OFFERED = {"edit": ("retrieve", "flexit", "diffedit", "sdedit"), "draw": ("zestguide", "pww", "multidiffusion")}
 STARTS = 12  # pictures to start from
+Ask = Callable[[], Query]
 Shown = tuple[str, str | None]
 """HTML, and the query part of the address; None leaves the address as it is."""
 
@@ -76,31 +79,30 @@ class Asking:
         results = cards.sampled(engine.embeddings, STARTS)
         return cards.note(title, text) + cards.cards(results, name, engine.embeddings.root, act, scores=False)
 
-    def caption(self, index: str | None, picture: Any) -> str:
-        """What the index says that a picture shows, empty where it says nothing."""
+    def described(self, index: str | None, picture: Any) -> dict[str, Any] | None:
+        """A picker's value with what the index knows of an image: ``caption`` and ``name``; None where it has none."""
         number = picture.get("id") if isinstance(picture, Mapping) else None
         if not self.service.names or not isinstance(number, int) or isinstance(number, bool):
-            return ""
+            return None
         try:
-            import numpy as np
-
-            return self.service.engine(index).embeddings.rows(np.array([number]))[0].caption or ""
+            row = self.service.engine(index).embeddings.rows(np.array([number]))[0]
         except SimatError:
-            return ""
+            return None
+        return {"id": number, "caption": row.caption or "", "name": shown(Path(row.path)).rpartition("/")[2]}
 
     def restored(self, form: Form) -> Shown:
         """What a shared address shows at once: pictures are found, but none are made before somebody asks."""
-        if isinstance(form, SearchForm):
-            return self._safely(lambda: self._searched(form))
-        if isinstance(form, EditForm) and FOUND in self.offered("edit"):
-            columns = [Column(FOUND)]
-            works = self._safely_edits(replace(form, backends=(FOUND,)))
-            done(columns[0], works)
-            return columns_html(columns, self._home(form.index)), None
-        return cards.note("Ready", "Press the button to make the pictures of this link."), None
+        return self._safely(lambda: self._restored(form))
 
-    def _safely_edits(self, form: EditForm) -> Callable[[], Answer]:
-        return lambda: self._retrieved(form, self._source(form))
+    def _restored(self, form: Form) -> Shown:
+        if isinstance(form, SearchForm):
+            return self._searched(form)
+        if isinstance(form, DrawForm) or FOUND not in self.offered("edit"):
+            return cards.note("Ready", "Press the button to make the pictures of this link."), None
+        column = Column(FOUND)
+        engine, name = self._engine(form.index)
+        done(column, lambda: self.service.answer(name, form.query(FOUND, self._source(form), len(engine))))
+        return columns_html([column], self._home(name)), None
 
     def _searched(self, form: SearchForm) -> Shown:
         engine, name = self._engine(form.index)
@@ -116,7 +118,7 @@ class Asking:
         index: str | None,
         backends: Any,
         visitor: str,
-        works: Callable[[], dict[str, Callable[[], Query]]],
+        works: Callable[[], dict[str, Ask]],
     ) -> Iterator[Shown]:
         key = f"{form.tab} {visitor}"
         stop = self.runs.begin(key)
@@ -126,7 +128,7 @@ class Asking:
                 raise SimatError("no method is chosen", remedy="choose at least one")
             home, link = self._home(index), to_link(form)
             yield columns_html([*columns.values()], home), None
-            queries = works()
+            queries = _asked(works(), columns)
             if FOUND in columns:
                 done(columns[FOUND], lambda: self.service.answer(index, queries[FOUND]()))
             makers = {n: (c, self._work(n, queries[n], index)) for n, c in columns.items() if n != FOUND}
@@ -142,24 +144,20 @@ class Asking:
             stop.set()
             self.runs.end(key, stop)
 
-    def _work(self, backend: str, query: Callable[[], Query], index: str | None) -> Work:
+    def _work(self, backend: str, query: Ask, index: str | None) -> Work:
         def work(on_step: OnStep, cancel: Cancel) -> Answer:
             return self.service.answer(index, query(), backend, on_step, cancel)
 
         return work
 
-    def _edits(self, form: EditForm) -> dict[str, Callable[[], Query]]:
+    def _edits(self, form: EditForm) -> dict[str, Ask]:
         source = self._source(form)
         images = len(self._engine(form.index)[0]) if self.service.names else 1
         return {name: lambda name=name: form.query(name, source, images) for name in self.offered("edit")}  # type: ignore[misc]
 
-    def _drawings(self, form: DrawForm) -> dict[str, Callable[[], Query]]:
+    def _drawings(self, form: DrawForm) -> dict[str, Ask]:
         layout = read_layout(form.layout)
         return {name: lambda name=name: form.query(name, layout) for name in self.offered("draw")}  # type: ignore[misc]
-
-    def _retrieved(self, form: EditForm, source: Source) -> Answer:
-        engine, name = self._engine(form.index)
-        return self.service.answer(name, form.query(FOUND, source, len(engine)))
 
     def _source(self, form: SearchForm | EditForm) -> Source:
         def read(data: bytes) -> Image:
@@ -184,3 +182,22 @@ class Asking:
         except Exception as error:
             LOG.error("unexpected error on the page", exc_info=error)
             return cards.problem(unexpected()), None
+
+
+def _asked(
+    queries: Mapping[str, Callable[[], Query]], columns: Mapping[str, Column]
+) -> Mapping[str, Callable[[], Query]]:
+    """The queries; one error for all of the columns where none of them can be asked.
+
+    Raises:
+        SimatError: the first one's.
+    """
+    errors = []
+    for name in columns:
+        try:
+            queries[name]()
+        except SimatError as error:
+            errors.append(error)
+    if len(errors) == len(columns):
+        raise errors[0]
+    return queries

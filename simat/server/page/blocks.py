@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -60,11 +61,11 @@ class Page:
             parts.title()
             self._indices()
             with gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Search", id="search", elem_id="tab-search"):
+                with gr.Tab("Search", id="search", elem_id="tab-search", render_children=True):
                     search = self._search()
-                with gr.Tab("Edit", id="edit", elem_id="tab-edit"):
+                with gr.Tab("Edit", id="edit", elem_id="tab-edit", render_children=True):
                     edit = self._edit()
-                with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
+                with gr.Tab("Draw", id="draw", elem_id="tab-draw", render_children=True):
                     draw = self._draw()
             self.address = parts.address()
             self._wire(blocks, tabs, search, edit, draw)
@@ -94,7 +95,7 @@ class Page:
     def _edit(self) -> Tab:
         offered = self.asking.offered("edit")
         with gr.Row(elem_classes="bench"):
-            with gr.Column(elem_classes="form", scale=0, min_width=300):
+            with gr.Column(elem_classes="asks", scale=0, min_width=300):
                 picture = self._picker("edit", "Drop, paste or choose a picture", elem_id="edit-picture")
                 mode = gr.Radio([WORDS, SENTENCE], value=WORDS, label="Say it in", elem_id="edit-mode", container=False)
                 with gr.Row(visible=True, elem_classes="change") as by_words:
@@ -132,7 +133,10 @@ class Page:
             lambda chosen: (gr.update(visible=chosen == WORDS), gr.update(visible=chosen == SENTENCE)),
             mode, [by_words, by_sentence], **_quiet(),
         )  # fmt: skip
-        picture.change(self.asking.caption, [self.index, picture], shows, **_quiet())
+        picture.change(
+            lambda index, given: (self.asking.described(index, given) or {}).get("caption", ""),
+            [self.index, picture], shows, **_quiet(),
+        )  # fmt: skip
         stop.click(self._cancel("edit"), None, None, **_quiet())
         told = [self.index, picture, mode, source, target, more, sentence, shows, backends, scale, composer, count]
         for field in (source, target):
@@ -142,7 +146,7 @@ class Page:
     def _draw(self) -> Tab:
         offered = self.asking.offered("draw")
         with gr.Row(elem_classes="bench"):
-            with gr.Column(elem_classes="form wide", scale=0, min_width=300):
+            with gr.Column(elem_classes="asks wide", scale=0, min_width=300):
                 text = gr.Textbox(EXAMPLE, label="What to draw", elem_id="draw-text", max_lines=2)
                 layout = parts.canvas(example_layout(), elem_id="draw-layout")
                 names = [(title_of(name), name) for name in offered]
@@ -186,6 +190,8 @@ class Page:
         if form is None:
             return [gr.skip() for _ in range(sum(len(values(each)) for each in forms) - 1 + 4)]
         out, _ = self.asking.restored(form)
+        if not isinstance(form, DrawForm):
+            form = replace(form, picture=self.asking.described(form.index, form.picture) or form.picture)
         updates: list[Any] = []
         for each in forms:
             told = values(form) if type(form) is type(each) else [gr.skip() for _ in values(each)]

@@ -86,7 +86,7 @@ def problem(error: SimatError) -> str:
 
 def summary(answer: Answer, images: int, title: str) -> str:
     """One line above results: what, how many, how long."""
-    spent = duration(sum(answer.timings.values()))
+    spent = duration(sum(answer.timings.values(), 0.0))
     count = f"{len(answer)} of {images:,} picture{'s' if images != 1 else ''}"
     return f'<div class="summary" role="status"><strong>{escape(title)}</strong><span>{count} · {spent}</span></div>'
 
@@ -101,7 +101,7 @@ def chips(label: str, offers: Sequence[tuple[str, str, str, Mapping[str, str]]])
     import json
 
     buttons = "".join(
-        f'<button type="button" class="chip" data-act="say" data-target="{field}" data-text="{escape(text)}" '
+        f'<button type="button" class="chip" data-act="say" data-target="{escape(field)}" data-text="{escape(text)}" '
         f'data-also="{escape(json.dumps(dict(also)))}">{escape(said)}</button>'
         for said, field, text, also in offers
     )

@@ -91,7 +91,7 @@ def _column(column: Column, home: Home | None) -> str:
 def _told(column: Column) -> str:
     if column.state == "done" and column.answer is not None:
         spent = column.answer.timings
-        return duration(spent.get("total", sum(spent.values())))
+        return duration(spent.get("total", sum(spent.values(), 0.0)))
     if column.state == "running" and column.step is not None:
         stage = STAGES.get(column.step.stage, column.step.stage)
         return f"{escape(stage)} · {column.step.step} of {column.step.total}"

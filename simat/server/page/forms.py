@@ -133,8 +133,9 @@ def filled(kind: type[F], given: Sequence[Any]) -> F:
 
 
 def values(form: Form) -> list[Any]:
-    """The fields of a form, in their order."""
-    return [getattr(form, each.name) for each in fields(form)]
+    """The fields of a form, in their order, as the parts of the page take them."""
+    given = [getattr(form, each.name) for each in fields(form)]
+    return [[*value] if isinstance(value, tuple) else value for value in given]
 
 
 def _taken(backend: str, given: Mapping[str, Any]) -> dict[str, Any]:

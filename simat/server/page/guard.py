@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import orjson
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OPEN = {
@@ -31,30 +32,26 @@ class Narrow:
         self._app, self._limit = app, limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse with 404 or 413."""
+        """Pass on, or raise the status that the application around it tells: 404, 413, or 400."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"].removeprefix(scope.get("root_path", ""))
         allowed = OPEN.get(method)
         if allowed is None or not allowed.fullmatch(path or "/") or ".." in path:
-            await _refuse(send, 404, b"not found")
-            return
+            raise HTTPException(404)
         if method != "POST":
             await self._app(scope, receive, send)
             return
         body = await _read(receive, self._limit)
         if body is None:
-            await _refuse(send, 413, b"too large")
-            return
+            raise HTTPException(413)
         try:
             document = orjson.loads(body) if body else None
-        except orjson.JSONDecodeError:
-            await _refuse(send, 400, b"no JSON")
-            return
+        except orjson.JSONDecodeError as error:
+            raise HTTPException(400) from error
         if names_file(document):
-            await _refuse(send, 400, b"no files here")
-            return
+            raise HTTPException(400)
         # As it was read here: of two equal keys another reader might take the other one.
         await self._app(scope, _replayed(orjson.dumps(document), receive), send)
 
@@ -99,9 +96,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
-
-
-async def _refuse(send: Send, status: int, text: bytes) -> None:
-    headers: list[Any] = [(b"content-type", b"text/plain"), (b"content-length", str(len(text)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": text})

@@ -28,7 +28,8 @@ CANVAS = """
     <button type="button" data-tool="brush" aria-pressed="true">Brush</button>
     <button type="button" data-tool="box" aria-pressed="false">Box</button>
     <button type="button" data-tool="erase" aria-pressed="false">Eraser</button>
-    <label class="sized"><span>Size</span><input type="range" class="size" min="3" max="40" value="14"></label>
+    <label class="sized" title="Size"><input type="range" class="size" min="3" max="40" value="14" aria-label="Size">
+    </label>
     <button type="button" class="undo">Undo</button>
     <button type="button" class="wipe">Clear</button>
   </div>

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from simat.errors import Cancelled, SimatError
 from simat.server.page.columns import Column
@@ -17,6 +17,7 @@ OFTEN = 0.2  # seconds between two looks at the jobs
 Work = Callable[[OnStep, Cancel], Answer]
 
 
+@runtime_checkable
 class Queue(Protocol):
     """Where long work waits for its turn."""
 

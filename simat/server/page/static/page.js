@@ -33,24 +33,21 @@
     const shown = one("img.made", element.closest(".stack, figure, .card"));
     return shown ? { data: shown.src, caption: caption || "", name: name || "a made picture" } : null;
   };
+  const chosen = (tab, element, then, tries = 50) => {
+    const picture = pictureOf(element);
+    if (!picture) return;
+    openTab(tab);
+    const set = (left) => { // a tab is laid out when it is first opened
+      if (!pickers[tab]) { if (left) setTimeout(() => set(left - 1), 100); return; }
+      pickers[tab].set(picture);
+      scrollTo({ top: 0, behavior: calm() ? "auto" : "smooth" });
+      then();
+    };
+    set(tries);
+  };
   const act = {
-    like(element) {
-      const picture = pictureOf(element);
-      if (!picture || !pickers.search) return;
-      openTab("search");
-      write("search-words", "");
-      pickers.search.set(picture);
-      press("search-go");
-      scrollTo({ top: 0, behavior: calm() ? "auto" : "smooth" });
-    },
-    edit(element) {
-      const picture = pictureOf(element);
-      if (!picture || !pickers.edit) return;
-      openTab("edit");
-      pickers.edit.set(picture);
-      scrollTo({ top: 0, behavior: calm() ? "auto" : "smooth" });
-      focus("edit-source");
-    },
+    like(element) { chosen("search", element, () => { write("search-words", ""); press("search-go"); }); },
+    edit(element) { chosen("edit", element, () => focus("edit-source")); },
     theme() {
       const dark = document.body.classList.toggle("dark");
       try { localStorage.setItem("simat-theme", dark ? "dark" : "light"); } catch { /* private windows */ }
@@ -87,6 +84,13 @@
     event.preventDefault();
     openTab("search");
     focus("search-words");
+  });
+
+  // On a narrow page the answer stands below the question.
+  document.addEventListener("click", (event) => {
+    const go = event.target.closest("#edit-go, #draw-go");
+    if (!go || innerWidth > 860) return;
+    setTimeout(() => document.getElementById(go.id.replace("-go", "-out"))?.scrollIntoView({ behavior: calm() ? "auto" : "smooth" }), 250);
   });
 
   // ---- the address -----------------------------------------------------------------------------------------------
