@@ -14,6 +14,7 @@ from PIL.Image import Image
 from simat.asking import Asking
 from simat.client import answers, questions
 from simat.client.channel import Channel
+from simat.client.jobs import Job
 from simat.errors import Cancelled, NotFound
 from simat.images import decode
 from simat.types import Answer, Cancel, EmbeddingSpace, ImageInput, OnStep, Query, Result, Step
@@ -105,6 +106,9 @@ class Client(Asking):
         fields = {**self._asked(), **questions.fields_of(query), "backend": backend}
         if settings:
             fields["settings"] = dict(settings)
+        if self._backends.get(backend, False):
+            with Job(self._channel, {"kind": kind, **fields}) as job:
+                return job.answer(on_step, cancel)
         if cancel is not None and cancel():
             raise Cancelled("cancelled before the search")
         answer = answers.answer_of(self._channel.post(f"/v1/{kind}", fields))
