@@ -14,6 +14,7 @@ import torch
 from building import Recorder, here
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio
 
 from data.scenes.render import OBJECT, SUBJECT, render
@@ -22,7 +23,15 @@ from finetune.scenes import bank as bank_module
 from finetune.scenes import trainer as trainer_module
 from finetune.scenes.autoencoder import AutoencoderOptions, Vq, build_autoencoder, reconstruction, train_autoencoder
 from finetune.scenes.bank import CELL, CHUNK, Bank, BankOptions, fact_names, open_bank
-from finetune.scenes.diffusion import SCHEDULE, DiffusionOptions, LatentBatch, Objective, latent_batches
+from finetune.scenes.diffusion import (
+    SCHEDULE,
+    DiffusionOptions,
+    LatentBatch,
+    Objective,
+    build_denoiser,
+    latent_batches,
+    load_weights,
+)
 from finetune.scenes.judge import facts, labels, spoil
 from finetune.scenes.marks import psnr
 from finetune.scenes.prompts import sentences
@@ -344,6 +353,28 @@ def test_the_configuration_tells_no_path(everything: tuple[Path, dict[str, Any]]
     out, _ = everything
     for path in (*(out / "diffusion").rglob("*.json"), *(out / "judge").rglob("*.json")):
         assert str(out) not in path.read_text(), path
+
+
+def test_a_training_begins_with_the_weights_it_is_given(
+    everything: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    start = everything[0] / "diffusion"
+    fresh, begun = (build_denoiser(DiffusionOptions.smoke(seed=7)) for _ in range(2))
+    load_weights(begun, start)
+    written = load_file(start / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(begun["unet"].state_dict()[name], value.float()) for name, value in written.items())
+    assert not torch.equal(begun["unet"].conv_in.weight, fresh["unet"].conv_in.weight)
+    _run("diffusion", "--smoke", "--begin", start, "--out", tmp_path, "--json")
+    card = " ".join((tmp_path / "diffusion" / "README.md").read_text().split())
+    assert "Begun with the weights of an earlier training of 4 steps." in card
+    assert str(start) not in card + (tmp_path / "diffusion" / "loss.json").read_text()
+    assert json.loads((tmp_path / "diffusion" / "loss.json").read_text())["loss"][-1]["step"] == 8
+
+
+def test_a_start_of_another_shape_is_refused(everything: tuple[Path, dict[str, Any]]) -> None:
+    model = build_denoiser(replace(DiffusionOptions.smoke(), widths=(16, 16)))
+    with pytest.raises(TrainingError, match="cannot begin there"):
+        load_weights(model, everything[0] / "diffusion")
 
 
 def test_diffusion_without_an_autoencoder_is_refused(tmp_path: Path, capsys: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,8 @@ def describe_diffusion(trained: Trained, options: DiffusionOptions, count: int =
 
     sample_sheet(trained.folder / SHEET, load(ModelOptions(str(trained.folder.absolute()), device="cpu")), count)
     text = f"`{SHEET}`: {count} captions drawn at random, none left out; {STEPS} DDIM steps, guidance {GUIDANCE:g}."
-    return _write("diffusion", trained, options.plan, asdict(options), {}, text)
+    told = asdict(options) | {"start": options.start is not None}
+    return _write("diffusion", trained, options.plan, told, {}, text, _earlier(options.start))
 
 
 def describe_judge(trained: Trained, options: JudgeOptions, count: int = 500) -> dict[str, Any]:
@@ -91,25 +92,40 @@ def describe_judge(trained: Trained, options: JudgeOptions, count: int = 500) ->
     return _write(options.part, trained, options.plan, asdict(options), facts, text)
 
 
+def _earlier(start: Path | None) -> list[dict[str, Any]]:
+    """The course of the training that made the weights another one began with; nothing where it is not told."""
+    path = None if start is None else start / LOSS
+    return json.loads(path.read_text())["loss"] if path is not None and path.exists() else []
+
+
 def _write(
-    name: str, trained: Trained, plan: Plan, options: Mapping[str, Any], facts: dict[str, Any], figures: str
+    name: str,
+    trained: Trained,
+    plan: Plan,
+    options: Mapping[str, Any],
+    facts: dict[str, Any],
+    figures: str,
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     folder, (title, what, how) = trained.folder, _ABOUT[name]
-    bank = options["bank"]
+    bank, before = options["bank"], earlier[-1]["step"] if earlier else 0
+    history = [*earlier, *({**point, "step": before + point["step"]} for point in trained.history)]
+    begun = f"Begun with the weights of an earlier training of {before} steps." if before else ""
+    begin = " --begin FOLDER" if options.get("start") else ""
     told = {
         "folder": str(folder), "steps": trained.step, "seconds": round(trained.seconds), "device": trained.device,
         "parameters": trained.parameters, "loss": trained.history[-1]["loss"], "sha256": _hashes(folder),
     }  # fmt: skip
-    document = {"options": options, "device": trained.device, "seconds": told["seconds"], "loss": trained.history}
+    document = {"options": options, "device": trained.device, "seconds": told["seconds"], "loss": history}
     write_text(folder / LOSS, json.dumps(document) + "\n")
-    plot_loss(folder / CURVE, trained.history, title)
+    plot_loss(folder / CURVE, history, title)
     size = human(sum(path.stat().st_size for path in folder.rglob("*.safetensors")))
     lines = [
         f"# {title}", "", what, f"{trained.parameters:,} parameters, {size} in half precision.", "", "## Training",
         f"{trained.step} steps × {plan.batch} of {bank['images']:,} scenes of {bank['size']} × {bank['size']} pixels, "
         f"seed {plan.seed}, {told['seconds']} s of computing on {trained.device}; AdamW at {plan.rate:g} with warm-up "
-        f"and cosine, bfloat16. {how}", f"Last loss {told['loss']:g}; `{LOSS}`, `{CURVE}`. Made by "
-        f"`simat train-scenes {_command(name)} --seed {plan.seed} --steps {plan.steps}`.", "",
+        f"and cosine, bfloat16. {how} {begun}".strip(), f"Last loss {told['loss']:g}; `{LOSS}`, `{CURVE}`. Made by "
+        f"`simat train-scenes {_command(name)} --seed {plan.seed} --steps {plan.steps}{begin}`.", "",
         "## Figures", *figures.split("\n"), "", "## Limits", _LIMITS[name],
     ]  # fmt: skip
     write_text(folder / CARD, "\n".join(textwrap.fill(line, 120) for line in lines) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,11 +72,12 @@ def diffusion(
     out: OutOption = Path("scene-models"),
     smoke: SmokeOption = False,
     steps: StepsOption = None,
+    begin: Annotated[Path | None, typer.Option(help="A pipeline's folder: begin with its weights.")] = None,
     seed: SeedOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Train the diffusion model in the latent space of the autoencoder that lies beside it."""
-    _run({"diffusion": _diffusion}, out, smoke, steps, seed, json)
+    _run({"diffusion": partial(_diffusion, begin=begin)}, out, smoke, steps, seed, json)
 
 
 @app.command()
@@ -141,12 +143,14 @@ def _autoencoder(kind: Any) -> Work:
     return work
 
 
-def _diffusion(out: Path, smoke: bool, steps: int | None, seed: int, bars: Progress) -> dict[str, Any]:
+def _diffusion(
+    out: Path, smoke: bool, steps: int | None, seed: int, bars: Progress, begin: Path | None = None
+) -> dict[str, Any]:
     from finetune.scenes.cards import describe_diffusion
     from finetune.scenes.diffusion import DiffusionOptions, train_diffusion
 
     options = DiffusionOptions.smoke(seed) if smoke else DiffusionOptions.of(seed)
-    options = replace(options, plan=options.plan.taking(steps))
+    options = replace(options, plan=options.plan.taking(steps), start=begin)
     return describe_diffusion(train_diffusion(out, options, bars), options, 4 if smoke else 64)
 
 
