@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,23 @@ def tiny_xl(tiny_xl_folder: Path) -> Any:
     from tiny_diffusion import loaded
 
     return loaded(tiny_xl_folder)
+
+
+@pytest.fixture
+def service(colours: Any) -> Any:
+    """A service of the colour index."""
+    from simat.server.service import Service
+
+    with closing(Service([colours])) as opened:
+        yield opened
+
+
+@pytest.fixture
+def api(service: Any) -> Any:
+    """A client of the whole application, without a page and without guards."""
+    from fastapi.testclient import TestClient
+
+    from simat.server.app import create_app
+
+    with TestClient(create_app(service, page=False)) as client:
+        yield client

@@ -83,12 +83,13 @@ class Sources:
 
     def _given(self, query: Query) -> QueryImage:
         dim = self._resources.embeddings.manifest.space.dim
-        vector = np.asarray(query.vector, np.float32)
+        vector = np.asarray(query.vector, np.float64)
         if query.image is not None:
             raise QueryError("an image and a vector are given", remedy="give one of them")
         if vector.shape != (dim,):
             raise QueryError(f"the index holds {dim}-d vectors", got=f"a query of shape {vector.shape}")
-        return QueryImage(unit_rows(vector[None], "query vector")[0])
+        with np.errstate(over="ignore"):  # its length is then infinite, and that is an error
+            return QueryImage(unit_rows(vector[None], "query vector")[0])
 
     def _image(self, query: Query) -> QueryImage | _Opened:
         image = query.image

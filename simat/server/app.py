@@ -42,4 +42,8 @@ def create_app(service: Service, security: Security | None = None, page: bool = 
     guard.install(app, security, service.options.upload_bytes)
     for module in ROUTERS:
         app.include_router(module.router(service))
+    if page:
+        from simat.server.page import mount_page
+
+        mount_page(app, service, service.jobs)
     return app

@@ -70,7 +70,7 @@ async def _source(body: Body[Any], decode: Decode) -> dict[str, Any]:
     if "id" in named:
         return {"image": fields.id}
     if "vector" in named:
-        return {"vector": np.array(fields.vector, np.float32)}
+        return {"vector": np.array(fields.vector, np.float64)}
     return {"image": await decode(named["image"])} if named else {}
 
 

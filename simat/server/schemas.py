@@ -16,6 +16,7 @@ MOST_SAMPLES = 16
 MOST_SEGMENTS = 16
 MOST_TEXTS = 256
 MOST_IMAGES = 64
+MOST_NUMBERS = 65_536
 
 
 def _from_form(value: Any) -> Any:
@@ -32,31 +33,29 @@ def _empty_is_missing(value: Any) -> Any:
     return None if value == "" else value
 
 
+MISSING = BeforeValidator(_empty_is_missing)
+JSON_TEXT = BeforeValidator(_from_form)
 Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
-Index = Annotated[str | None, BeforeValidator(_empty_is_missing), Field(description="Name of an index; the first one.")]
-Picture = Annotated[
-    str | None, BeforeValidator(_empty_is_missing), Field(description="The bytes of an image file, in base64.")
-]
-Id = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=0, lt=2**63, description="Of the index.")]
+Words = Annotated[Text | None, MISSING]
+Index = Annotated[str | None, MISSING, Field(description="Name of an index; the first one.")]
+Picture = Annotated[str | None, MISSING, Field(description="The bytes of an image file, in base64.")]
+Id = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, MISSING, Field(description="Of the index.")]
 Count = Annotated[
-    int | None, BeforeValidator(_empty_is_missing), Field(ge=1, le=MOST_RESULTS, description="How many answers; 10.")
+    Annotated[int, Field(ge=1, le=MOST_RESULTS)] | None, MISSING, Field(description="How many answers; 10.")
 ]
 Scale = Annotated[float, Field(allow_inf_nan=False, description="λ: how much the words weigh.")]
-Composer = Annotated[
-    str | None, BeforeValidator(_empty_is_missing), Field(description="How words and an image are brought together.")
-]
+Composer = Annotated[str | None, MISSING, Field(description="How words and an image are brought together.")]
 Vector = Annotated[
-    list[float] | None,
-    BeforeValidator(_from_form),
-    Field(max_length=65536, description="A vector of the index's space, in place of an image."),
+    Annotated[list[float], Field(max_length=MOST_NUMBERS)] | None,
+    MISSING,
+    JSON_TEXT,
+    Field(description="A vector of the index's space, in place of an image."),
 ]
-Settings = Annotated[
-    dict[str, Any], BeforeValidator(_from_form), Field(description="Values for the settings of the backend.")
-]
-Strength = Annotated[float | None, BeforeValidator(_empty_is_missing), Field(ge=0, le=1)]
-Seed = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=0, lt=2**63)]
-Samples = Annotated[int | None, BeforeValidator(_empty_is_missing), Field(ge=1, le=MOST_SAMPLES)]
-Where = Annotated[None, BeforeValidator(_empty_is_missing), Field(description="Reserved for filters.")]
+Settings = Annotated[dict[str, Any], JSON_TEXT, Field(description="Values for the settings of the backend.")]
+Strength = Annotated[Annotated[float, Field(ge=0, le=1)] | None, MISSING]
+Seed = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, MISSING]
+Samples = Annotated[Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None, MISSING]
+Where = Annotated[None, MISSING, Field(description="Reserved for filters.")]
 
 
 class Fields(BaseModel):
@@ -72,7 +71,7 @@ class SearchFields(Fields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a dog on a beach", "k": 5}, {"id": 17}]})
 
-    text: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    text: Words = None
     image: Picture = None
     id: Id = None
     vector: Vector = None
@@ -96,7 +95,7 @@ class EditFields(Fields):
     )
 
     edits: Annotated[Text | None, Field(validation_alias=AliasChoices("edits", "edit"))] = None
-    text: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    text: Words = None
     image: Picture = None
     id: Id = None
     vector: Vector = None
@@ -105,7 +104,7 @@ class EditFields(Fields):
     scale: Scale = 1.0
     k: Count = None
     include_self: bool = False
-    reference: Annotated[Text | None, BeforeValidator(_empty_is_missing)] = None
+    reference: Words = None
     mask: Picture = None
     strength: Strength = None
     seed: Seed = None
@@ -122,7 +121,7 @@ class DrawFields(Fields):
     )
 
     text: Text
-    segments: Annotated[dict[str, str], BeforeValidator(_from_form), Field(max_length=MOST_SEGMENTS)] = {}
+    segments: Annotated[dict[str, str], JSON_TEXT, Field(max_length=MOST_SEGMENTS)] = {}
     backend: str = "zestguide"
     image: Picture = None
     id: Id = None
@@ -138,8 +137,8 @@ class EncodeFields(Fields):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["a dog", "a cat"]}]})
 
-    texts: Annotated[list[Text], BeforeValidator(_from_form), Field(max_length=MOST_TEXTS)] = []
-    images: Annotated[list[str], BeforeValidator(_from_form), Field(max_length=MOST_IMAGES)] = []
+    texts: Annotated[list[Text], JSON_TEXT, Field(max_length=MOST_TEXTS)] = []
+    images: Annotated[list[str], JSON_TEXT, Field(max_length=MOST_IMAGES)] = []
 
 
 Question = SearchFields | EditFields | DrawFields

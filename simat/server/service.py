@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,7 +67,7 @@ class Service:
         """The indices, the first of which answers where none is named."""
         return tuple(self._places)
 
-    @property
+    @cached_property
     def backends(self) -> tuple[str, ...]:
         """The backends that may be used."""
         installed = plugins.registered(plugins.BACKENDS)
@@ -169,11 +169,21 @@ class Service:
     async def answered(
         self, name: str | None, query: Query, backend: str, settings: Mapping[str, Any] | None = None
     ) -> Answer:
-        """As :meth:`answer`, without a thread of its own for what is found."""
+        """As :meth:`answer`, for a coroutine: what is found needs no thread, what is made waits for its turn as a job.
+
+        Raises:
+            Busy: too many jobs are waiting.
+        """
         self.check_backend(backend)
         if backend == FOUND and not settings:
             return await asyncio.wrap_future(self.submit(name, query))
-        return await asyncio.to_thread(partial(self.answer, name, query, backend, settings=settings))
+        job = self.jobs.submit(partial(self.answer, name, query, backend, settings=settings), backend)
+        try:
+            async for _ in job.stream():
+                pass
+            return job.wait()
+        finally:
+            self.jobs.cancel(job.id)  # nobody else knows of it: stop it, or forget it
 
     async def encode_texts(self, name: str | None, texts: list[str]) -> list[np.ndarray]:
         """Unit rows of texts, encoded together with those of others."""
@@ -212,7 +222,7 @@ class Service:
     def makes_pictures(self, backend: str) -> bool:
         """Whether a backend makes pictures, which takes long, or finds some."""
         self.check_backend(backend)
-        return makes_pictures(plugins.load(plugins.BACKENDS, backend))
+        return backend != FOUND and makes_pictures(plugins.load(plugins.BACKENDS, backend))
 
     def close(self) -> None:
         """Take no more queries, answer those that are here, and end the jobs as :meth:`Jobs.close` does."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from simat.server.api.documented import problems, reads
+from simat.server.api.waiting import while_connected
 from simat.server.bodies import Body, read
 from simat.server.questions import draw_query
 from simat.server.replies import reply
@@ -29,6 +32,7 @@ def router(service: Service) -> APIRouter:
         name = service.name_of(fields.index, needed=fields.id is not None)
         engine = None if name is None else service.engine(name)
         query = await draw_query(body, service.decode)
-        return reply(await service.answered(name, query, fields.backend, fields.settings), name, engine)
+        work = service.answered(name, query, fields.backend, fields.settings)
+        return await asyncio.to_thread(reply, await while_connected(request, work), name, engine)
 
     return routes

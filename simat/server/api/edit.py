@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
 from simat.server.api.documented import problems, reads
+from simat.server.api.waiting import while_connected
 from simat.server.bodies import Body, read
 from simat.server.questions import edit_query
 from simat.server.replies import reply
@@ -26,9 +29,13 @@ def router(service: Service) -> APIRouter:
     async def edit(request: Request) -> Response:
         body: Body[EditFields] = await read(request, EditFields, service.options.upload_bytes)
         fields = body.fields
-        name = service.name_of(fields.index, needed=fields.id is not None or not service.makes_pictures(fields.backend))
+        made = service.makes_pictures(fields.backend)
+        name = service.name_of(fields.index, needed=fields.id is not None or not made)
         engine = None if name is None else service.engine(name)
         query = await edit_query(body, service.decode)
-        return reply(await service.answered(name, query, fields.backend, fields.settings), name, engine)
+        work = service.answered(name, query, fields.backend, fields.settings)
+        if not made:
+            return reply(await work, name, engine)
+        return await asyncio.to_thread(reply, await while_connected(request, work), name, engine)
 
     return routes
