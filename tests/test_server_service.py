@@ -98,6 +98,31 @@ def test_warming_loads_what_queries_need(two: Service) -> None:
     assert two.state() == "ready"
 
 
+def test_makers_begin_when_warming_has_ended(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, go, order = threading.Event(), threading.Event(), []
+    encode = two.engine().encode_texts
+
+    def slow(texts: list[str]) -> np.ndarray:
+        inside.set()
+        assert go.wait(30)
+        order.append("warm")
+        return encode(texts)
+
+    monkeypatch.setattr(two.engine(), "encode_texts", slow)
+    monkeypatch.setattr(two.engine(), "answer", lambda *given: order.append("made") or Answer((), "diffedit"))
+    warming = threading.Thread(target=two.warm)
+    making = threading.Thread(target=two.answer, args=(None, text("red"), "diffedit"))
+    warming.start()
+    assert inside.wait(30)
+    making.start()
+    making.join(0.3)
+    assert making.is_alive()
+    go.set()
+    warming.join()
+    making.join()
+    assert order == ["warm", "made"]
+
+
 def test_what_cannot_be_loaded_is_told(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(texts: list[str]) -> np.ndarray:
         raise SimatError("the weights are gone")

@@ -57,6 +57,7 @@ class Service:
         self.decoder = Decoder(self.options.pixels)
         self.jobs = Jobs(self.options.workers, self.options.queue, self.options.kept, self.options.state)
         self._reloading, self._state, self._closed = threading.Lock(), "not started", False
+        self._loading = threading.Lock()  # libraries that two threads import at once fail in one of them
         self._places: dict[str, Place] = {}
         for index in indices:
             engine = index if isinstance(index, Engine) else self._open(Path(index))
@@ -154,6 +155,7 @@ class Service:
         self.check_backend(backend)
         if backend == FOUND and not settings:
             return self.submit(name, query).result()
+        self._await_loading()
         if name is None and not self._places:
             return self.studio.answer(query, backend, settings=settings, on_step=on_step, cancel=cancel)
         return self.engine(name).answer(query, backend, on_step, cancel, settings)
@@ -197,12 +199,17 @@ class Service:
         """Load what first queries would have to wait for; errors are told by :meth:`state`."""
         self._state = "loading"
         try:
-            for place in self._places.values():
-                place.warm()
+            with self._loading:
+                for place in self._places.values():
+                    place.warm()
         except SimatError as error:
             self._state = str(error)
         else:
             self._state = "ready"
+
+    def _await_loading(self) -> None:
+        with self._loading:
+            pass
 
     def state(self) -> str:
         """``ready``, or why it is not."""
