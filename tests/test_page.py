@@ -73,9 +73,10 @@ class Queue:
         self.cancelled = threading.Event()
 
     def submit(self, work: Callable[..., Answer], name: str) -> Any:
-        job = SimpleNamespace(name=name, cancel=self.cancelled.set)
+        job = SimpleNamespace(name=name, state="waiting", cancel=self.cancelled.set)
 
         def run() -> None:
+            job.state = "running"
             try:
                 work(lambda step: None, self.cancelled.is_set)
             except Exception as error:
@@ -454,6 +455,19 @@ def test_followed_work_tells_errors_but_not_the_inside_of_the_server() -> None:
     html = columns_html(columns, None)
     assert "The model does not know a word" in html and "xyzzy" in html
     assert "Something went wrong on the server" in html and "secret" not in html
+
+
+def test_followed_work_that_never_began_is_cancelled_where_it_waits() -> None:
+    class Closed:
+        def submit(self, work: Any, name: str) -> Any:
+            job = SimpleNamespace(state="waiting")
+            job.cancel = lambda: setattr(job, "state", "cancelled")
+            return job
+
+    column, stop = Column("flexit"), threading.Event()
+    for _ in followed({"flexit": (column, lambda on_step, cancel: Answer((), ""))}, Closed(), stop):
+        stop.set()
+    assert column.state == "cancelled"
 
 
 def test_followed_work_that_finds_no_room_says_so() -> None:

@@ -21,8 +21,8 @@ Work = Callable[[OnStep, Cancel], Answer]
 class Queue(Protocol):
     """Where long work waits for its turn."""
 
-    def submit(self, work: Work, name: str) -> Any:
-        """Hand in work; the job has ``state`` and ``cancel()``."""
+    def submit(self, work: Work, name: str, /) -> Any:
+        """Hand in work; the job has a ``state``, ``cancelled`` where it was before it began, and ``cancel()``."""
         ...
 
 
@@ -133,11 +133,11 @@ def _handed_in(backend: str, column: Column, work: Work, queue: Queue, stop: thr
 def _watched(jobs: Sequence[tuple[Column, Any]], columns: Sequence[Column], stop: threading.Event) -> Iterator[None]:
     before: Any = None
     while True:
-        if stop.is_set():
-            for column, job in jobs:
-                if column.state == "waiting":
-                    job.cancel()
-                    column.state = "cancelled"
+        for column, job in jobs:
+            if column.state == "waiting" and stop.is_set():
+                job.cancel()
+            if column.state == "waiting" and job.state == "cancelled":
+                column.state = "cancelled"
         now = [(column.state, column.step and (column.step.stage, column.step.step)) for column in columns]
         if now != before:
             before = now
