@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,7 +58,6 @@ def serve(
 
     token = None if token_file is None else read_token(token_file)
     security = Security.of(host, token, allow_host or (), allow_origin or (), log_words)
-    listening = _listen(host, port)
     options = ServiceOptions(
         upload_bytes=upload << 20,
         queue=queue,
@@ -67,8 +67,9 @@ def serve(
         runtime=RuntimeOptions(device=device),  # type: ignore[arg-type]
         root=root,
     )
-    logs.configure(json_logs, log_words)
-    _run(indices or [], options, security, page, listening)
+    with _listen(host, port) as listening:
+        logs.configure(json_logs, log_words)
+        _run(indices or [], options, security, page, listening)
 
 
 def _run(
@@ -106,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((plain, port), family=socket.AF_INET6 if ":" in plain else socket.AF_INET)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise SimatError(
             f"cannot listen: {reason.lower()}", got=f"{host}:{port}", remedy="take another --port, or 0 for a free one"
         ) from error
