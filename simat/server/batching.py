@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from simat.errors import Busy, SimatError
@@ -22,12 +21,13 @@ class Closed(SimatError):
 class Batcher(Generic[Q, A]):
     """One worker thread that answers whatever has come since it last looked, as one batch.
 
-    A question that comes alone is answered at once. Where the batch before had several, as many are expected again,
-    and the worker waits for them, for at most the window: clients that wait for their answers ask again together.
+    A question that comes alone is answered at once. Where the batch before had several, as many are expected again, for
+    clients that wait for their answers ask again together: the worker waits for them while they keep coming, at most
+    as long as that batch took. It is woken when they are there, and not for each of them.
 
     Args:
         work: answers a list of questions with one answer or error each, in order.
-        window: seconds to wait for questions that are expected.
+        window: seconds without a new question after which no more are expected.
         most: questions in one batch.
         waiting: questions that may wait.
         on_batch: told the size of every batch.
@@ -43,15 +43,15 @@ class Batcher(Generic[Q, A]):
     ) -> None:
         self._work, self._window, self._most, self._waiting = work, window, most, waiting
         self._on_batch = on_batch
-        self._asked: SimpleQueue[tuple[Q, Future[A]] | None] = SimpleQueue()
-        self._lock, self._closed = threading.Lock(), False
+        self._asked: list[tuple[Q, Future[A]]] = []
+        self._changed, self._enough, self._closed = threading.Condition(), 1, False
         self._thread = threading.Thread(target=self._run, name="simat-batch", daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
         """Questions that wait for their batch."""
-        return self._asked.qsize()
+        return len(self._asked)
 
     def submit(self, question: Q) -> Future[A]:
         """Hand in one question; its future may be cancelled until its batch begins.
@@ -60,52 +60,57 @@ class Batcher(Generic[Q, A]):
             Busy: too many are waiting.
             Closed: after :meth:`close`.
         """
-        if self._asked.qsize() >= self._waiting:
-            raise Busy("too many queries are waiting", got=self._waiting, remedy="try again in a moment")
         future: Future[A] = Future()
-        with self._lock:
+        with self._changed:
             if self._closed:
                 raise Closed("closed")
-            self._asked.put((question, future))
+            if len(self._asked) >= self._waiting:
+                raise Busy("too many queries are waiting", got=self._waiting, remedy="try again in a moment")
+            self._asked.append((question, future))
+            if len(self._asked) == self._enough:
+                self._changed.notify()
         return future
 
     def close(self) -> None:
         """Take no more questions; those handed in are answered."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._asked.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
     def join(self) -> None:
         """Wait until everything handed in is answered; after :meth:`close`."""
         self._thread.join()
 
     def _run(self) -> None:
-        expected, going_on = 1, True
-        while going_on:
-            batch, going_on = self._collect(expected)
-            expected = len(batch)
-            running = [(question, future) for question, future in batch if future.set_running_or_notify_cancel()]
-            if running:
-                if self._on_batch:
-                    self._on_batch(len(running))
-                self._answer(running)
+        expected, patience = 1, 0.0
+        while expected:
+            expected, patience = self._serve(expected, patience)
 
-    def _collect(self, expected: int) -> tuple[list[tuple[Q, Future[A]]], bool]:
-        """The next batch, and whether there may be another."""
-        first = self._asked.get()
-        batch = [] if first is None else [first]
-        until = time.monotonic() + self._window
-        while batch and len(batch) < self._most:
-            try:
-                missing = len(batch) < expected
-                item = self._asked.get(timeout=max(until - time.monotonic(), 0)) if missing else self._asked.get(False)
-            except Empty:
-                return batch, True
-            if item is None:
-                return batch, False
-            batch.append(item)
-        return batch, first is not None
+    def _serve(self, expected: int, patience: float) -> tuple[int, float]:
+        """One batch: its size, 0 at the end of all, and its seconds.
+
+        Nothing of it is held while the next is awaited: pictures may be great.
+        """
+        batch = self._collect(expected, patience)
+        started = time.monotonic()
+        running = [(question, future) for question, future in batch if future.set_running_or_notify_cancel()]
+        if running:
+            if self._on_batch:
+                self._on_batch(len(running))
+            self._answer(running)
+        return len(batch), time.monotonic() - started
+
+    def _collect(self, expected: int, patience: float) -> list[tuple[Q, Future[A]]]:
+        with self._changed:
+            self._enough = 1
+            self._changed.wait_for(lambda: self._asked or self._closed)
+            self._enough, before = min(expected, self._most), 0
+            until = time.monotonic() + max(patience, self._window)
+            while before < len(self._asked) < self._enough and not self._closed and time.monotonic() < until:
+                before = len(self._asked)
+                self._changed.wait(self._window)
+            batch, self._asked = self._asked[: self._most], self._asked[self._most :]
+            return batch
 
     def _answer(self, batch: list[tuple[Q, Future[A]]]) -> None:
         try:
