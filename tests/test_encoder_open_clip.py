@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from simat.encoders import load_encoder
 from simat.encoders import open_clip as module
+from simat.encoders.networks import CausalTexts
 from simat.encoders.open_clip import OpenClipEncoder, locate, transform_of
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import EncoderError
@@ -95,6 +96,48 @@ def test_texts_are_those_of_open_clip(encoder: OpenClipEncoder, theirs: tuple[An
     found = encoder.encode_texts(TEXTS)
     assert cosines(found, expected).min() >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("words", [0, 1, 5, 6, 7, 13, 14, 21, 22, 23, 40])
+def test_texts_of_any_length_are_those_of_open_clip(
+    encoder: OpenClipEncoder, theirs: tuple[Any, Any, Any], words: int
+) -> None:
+    model, _, tokenizer = theirs
+    texts = [" ".join(["dog", "cat", "a"][n % 3] for n in range(words))]
+    with torch.inference_mode():
+        expected = model.encode_text(tokenizer(texts), normalize=True).numpy()
+    np.testing.assert_allclose(encoder.encode_texts(texts), expected, atol=1e-5)
+
+
+def test_padding_that_no_text_needs_is_not_computed(encoder: OpenClipEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = list[int]()
+    monkeypatch.setattr(
+        encoder, "_texts", lambda tokens: lengths.append(tokens.shape[1]) or np.zeros((len(tokens), 48), np.float32)
+    )
+    for texts in (["a dog"], ["a dog", "a dog on the beach with a cat"], ["dog " * 200]):
+        encoder.encode_texts(texts)
+    assert lengths == [8, 16, 24]
+
+
+@pytest.mark.parametrize("text", [{"no_causal_mask": True}, {"pool_type": "last"}, {"embed_cls": True}])
+def test_towers_of_other_kinds_keep_their_padding(text: dict[str, Any]) -> None:
+    assert CausalTexts.fits(open_clip.CLIP(48, VISION, TEXT))
+    assert not CausalTexts.fits(open_clip.CustomTextCLIP(48, VISION, {**TEXT, **text}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("text_pool_type", "last"), ("attn_mask", None), ("text_projection", None)]
+)
+def test_towers_that_need_their_padding_keep_it(name: str, value: object) -> None:
+    model = open_clip.CLIP(48, VISION, TEXT)
+    setattr(model, name, value)
+    assert not CausalTexts.fits(model)
+
+
+def test_towers_that_look_ahead_keep_their_padding() -> None:
+    model = open_clip.CLIP(48, VISION, TEXT)
+    model.attn_mask[3, 5] = 0
+    assert not CausalTexts.fits(model)
 
 
 def test_torch_eager_gives_the_same_vectors(folder: Path, encoder: OpenClipEncoder) -> None:

@@ -55,6 +55,34 @@ class Method(nn.Module):
         return unit
 
 
+class CausalTexts(nn.Module):
+    """The text tower of a CLIP whose tokens see only those before them: the padding after a text may be cut off.
+
+    Radford et al. 2021, section 2.4: the features of a text are those of its last token, which has the greatest id.
+    """
+
+    def __init__(self, clip: Any) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Unit rows [n, d] from token ids, int64 [n, length], of any length up to the context's."""
+        clip, length = self.clip, tokens.shape[1]
+        hidden = clip.token_embedding(tokens) + clip.positional_embedding[:length]
+        hidden = clip.transformer(hidden, attn_mask=clip.attn_mask[:length, :length])
+        last = clip.ln_final(hidden[torch.arange(tokens.shape[0]), tokens.argmax(-1)])
+        return nn.functional.normalize(last @ clip.text_projection, dim=-1)
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether a model of open_clip has such a tower."""
+        mask, projection = getattr(model, "attn_mask", None), getattr(model, "text_projection", None)
+        if not (isinstance(mask, Tensor) and isinstance(projection, Tensor)):
+            return False
+        causal = bool(torch.isneginf(mask[torch.triu(torch.ones_like(mask), 1).bool()]).all())
+        return causal and getattr(model, "text_pool_type", None) == "argmax"
+
+
 class MeanPooled(nn.Module):
     """The sentence embedding of a BERT-like encoder: the mean over real tokens, normalised."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 from PIL.Image import Image
 
 from simat.encoders.runtime import Network, Runtime, RuntimeOptions, start
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 BATCH = 4
+STEP = 8  # tokens
+FACTS = 2  # what the cache knows of a checkpoint; a greater number where it must know more
 EXAMPLE_TEXTS = ["a photo of a dog", "two words"]
 HELP = "write open_clip:MODEL/TAG, open_clip:MODEL//path/to/checkpoint or open_clip:/path/to/folder"
 
@@ -166,6 +168,7 @@ class OpenClipEncoder:
         self._transform = ImageTransform.from_dict(facts["transform"])
         fingerprint = sha256_text(f"{checkpoint.fingerprint}\n{self._transform}")
         self._space = EmbeddingSpace(spec, fingerprint, facts["dim"])
+        self._causal: bool = facts["causal"]
 
     @property
     def space(self) -> EmbeddingSpace:
@@ -191,20 +194,23 @@ class OpenClipEncoder:
         """Unit rows, one per text; texts over the context length are cut, as open_clip does."""
         if not texts:
             return np.empty((0, self._space.dim), np.float32)
-        return self._texts(self._tokenizer(texts).numpy())
+        return self._texts(self._cut(self._tokenizer(texts).numpy()))
 
     def _facts(self) -> dict[str, Any]:
-        """Dimension and preprocessing, cached so that the weights need not be loaded to know them."""
-        path = cache_folder("open_clip") / f"{self._checkpoint.fingerprint}.json"
+        """Dimension, preprocessing and kind of text tower, cached so that we know them without loading the weights."""
+        path = cache_folder("open_clip") / f"{self._checkpoint.fingerprint}-{FACTS}.json"
         if not path.exists():
             import torch
+
+            from simat.encoders.networks import CausalTexts
 
             model = self._checkpoint.create()
             with torch.no_grad():
                 dim = model.encode_text(self._tokenizer(["x"])).shape[1]
-            write_text(path, json.dumps({"dim": dim, "transform": transform_of(model).as_dict()}))
-        facts: dict[str, Any] = json.loads(path.read_text())
-        return facts
+            facts = {"dim": dim, "transform": transform_of(model).as_dict(), "causal": CausalTexts.fits(model)}
+            write_text(path, json.dumps(facts))
+        known: dict[str, Any] = json.loads(path.read_text())
+        return known
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -219,7 +225,8 @@ class OpenClipEncoder:
 
     @cached_property
     def _texts(self) -> Runtime:
-        return self._start("text", self._text_tower, lambda: (self._tokenizer(EXAMPLE_TEXTS).numpy(),), fixed=False)
+        tower = "causal-text" if self._causal else "text"
+        return self._start(tower, self._text_tower, lambda: (self._tokenizer(EXAMPLE_TEXTS).numpy(),), fixed=False)
 
     def _start(self, tower: str, build: Any, example: Any, fixed: bool) -> Runtime:
         key = f"open_clip-{self._space.fingerprint[:16]}-{tower}"
@@ -231,6 +238,17 @@ class OpenClipEncoder:
         return FromPixels(Method(self._checkpoint.create(), "encode_image"), self._transform)
 
     def _text_tower(self) -> torch.nn.Module:
-        from simat.encoders.networks import Method
+        from simat.encoders.networks import CausalTexts, Method
 
-        return Method(self._checkpoint.create(), "encode_text")
+        clip = self._checkpoint.create()
+        return CausalTexts(clip) if self._causal else Method(clip, "encode_text")
+
+    def _cut(self, tokens: Int64[np.ndarray, "n context"]) -> Int64[np.ndarray, "n length"]:
+        """Tokens without the padding that all texts have, as far as the tower can do without it.
+
+        Most texts fill an eighth of the context. The length is a multiple of ``STEP``: few lengths to prepare for.
+        """
+        if not self._causal:
+            return tokens
+        longest = int(tokens.argmax(1).max()) + 1
+        return np.ascontiguousarray(tokens[:, : -(-longest // STEP) * STEP])
