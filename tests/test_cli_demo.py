@@ -11,6 +11,7 @@ import pytest
 from building import simat
 from PIL import Image
 
+from simat.cli.demo import Shown, print_shown
 from simat.cli.scene_demo import FIELDS, SLOT, WORDS, Marker, commands
 from simat.types import Result
 
@@ -92,3 +93,8 @@ def test_demo_on_a_folder_without_photographs_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     ran = simat("demo", "--out", tmp_path / "demo", "--photos", tmp_path / "empty")
     assert ran.error == f"no image files here; got {tmp_path / 'empty'}"
+
+
+def test_demo_ends_by_offering_the_server(capsys: Any, colours: Any) -> None:
+    print_shown(Shown(colours, [], "", {}, "simat search"), Path("sheet.png"))
+    assert capsys.readouterr().out.splitlines()[-1] == f"In a browser:      simat serve {colours.folder}"

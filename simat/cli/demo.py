@@ -165,3 +165,4 @@ def print_shown(shown: Shown, sheet: Path) -> None:
         )
     out.print(f"\nThe contact sheet: {sheet.absolute()}", markup=False)
     out.print(f"Your turn:         {shown.next}", markup=False)
+    out.print(f"In a browser:      simat serve {shown.engine.folder}", markup=False)
