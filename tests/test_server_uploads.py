@@ -295,3 +295,34 @@ def test_decoded_answers_any_bytes_with_a_picture_or_a_reason() -> None:
             kept += 1
             assert len(pixels) == header["width"] * header["height"] * 3
     assert 10 < kept < 230
+
+
+def test_decoder_waits_until_there_is_room_for_another_picture() -> None:
+    great = encoded(Image.new("RGB", (500, 500)))
+    decoder = Decoder(PIXELS, workers=1, waiting=0.1, held=1_000_000)
+    pictures = [decoder.decode(great), decoder.decode(great)]
+    with pytest.raises(Busy, match="too many great pictures at once"):
+        decoder.decode(great)
+    copy = pictures.pop().convert("L")  # what others make of a picture is theirs
+    assert decoder.decode(great).size == copy.size
+    with ThreadPoolExecutor(1) as pool:
+        pictures.append(decoder.decode(great))
+        patient = Decoder(PIXELS, workers=1, waiting=10.0, held=1_000_000)
+        patient._room = decoder._room
+        later = pool.submit(patient.decode, great)
+        time.sleep(0.05)
+        assert not later.done()
+        pictures.clear()
+        assert later.result(5).size == (500, 500)
+    for one in (decoder, patient):
+        one.close()
+
+
+def test_decoder_counts_out_every_picture_that_nobody_uses(decoder: Decoder) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        pictures = [*pool.map(decoder.decode, [encoded(blotches(seed)) for seed in range(30)])]
+    assert decoder._room._filled == sum(len(picture.tobytes()) for picture in pictures)
+    with pytest.raises(ImageError):
+        decoder.decode(b"no picture")
+    del pictures
+    assert decoder._room._filled == 0

@@ -91,6 +91,8 @@ async def read(request: Request, schema: type[M], limit: int) -> Body[M]:
         raise BadBody("the body is no JSON", got=str(error)) from error
     if not isinstance(document, dict):
         raise BadBody("the body is no JSON object", got=type(document).__name__)
+    if len(document) > MOST_FIELDS:  # each would be an error of its own, and take its time
+        raise BadBody("too many fields", got=len(document), remedy=f"there are never more than {MOST_FIELDS}")
     return Body(schema.model_validate(document))
 
 

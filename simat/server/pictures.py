@@ -21,7 +21,7 @@ SIZES = (128, 256, 512)
 REMEMBERED = 2048  # thumbnails, some 10 KB each
 QUALITY = 85
 CACHING = "private, no-cache"  # an id may be another image after a reload: ask, and hear that nothing has changed
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @dataclass(frozen=True)

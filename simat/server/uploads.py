@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +24,40 @@ from simat.server.decoding import READY
 
 START_S = 60.0  # for an interpreter and its libraries, on a machine with much else to do
 THREADS = 16  # that wait for a process
+HELD = 2 * 2**30
 PATIENCE = 3.0  # a decoder's seconds on the wall, in seconds of the processor
 HEADER = 1 << 16  # bytes of what a decoder tells beside the pixels
 _PROGRAM = "from simat.server.decoding import main; main()"
 _PASSED = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "SYSTEMROOT")
+
+
+class Room:
+    """Counts the bytes of pictures that somebody still uses.
+
+    Args:
+        most: bytes above which there is no room.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._filled = most, 0
+        # Reentrant: a picture may be collected, and counted out, by the very thread that holds the lock.
+        self._changed = threading.Condition(threading.RLock())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for room; whether there is some."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._filled < self._most, seconds)
+
+    def fill(self, picture: Image.Image, size: int) -> None:
+        """Count a picture until nobody uses it any more."""
+        with self._changed:
+            self._filled += size
+        weakref.finalize(picture, self._empty, size).atexit = False
+
+    def _empty(self, size: int) -> None:
+        with self._changed:
+            self._filled -= size
+            self._changed.notify_all()
 
 
 class Decoder:
@@ -36,11 +67,15 @@ class Decoder:
         pixels: width × height of a picture at most.
         seconds: of processor time for one picture; three times that on the wall.
         workers: processes; that many pictures are decoded at once.
-        waiting: seconds for which a picture waits for a process.
+        waiting: seconds for which a picture waits for a process, and for room.
+        held: bytes of decoded pictures that may be in use at once; the next one waits.
     """
 
-    def __init__(self, pixels: int, seconds: float = 10.0, workers: int = 2, waiting: float = 30.0) -> None:
+    def __init__(
+        self, pixels: int, seconds: float = 10.0, workers: int = 2, waiting: float = 30.0, held: int = HELD
+    ) -> None:
         self._pixels, self._seconds, self._waiting = pixels, seconds, waiting
+        self._room = Room(held)
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()  # the last one used is warm
         self._closed = False
         self._threads = ThreadPoolExecutor(THREADS, "simat-decode")  # of its own: others may be taken for long
@@ -56,6 +91,8 @@ class Decoder:
         """
         if not data:
             raise ImageError("the file is empty")
+        if not self._room.wait(self._waiting):
+            raise Busy("too many great pictures at once", remedy="try again, or send smaller ones", retry_after=5.0)
         worker = self._take()
         alive = False
         try:
@@ -65,7 +102,9 @@ class Decoder:
             raise ImageError("the image cannot be decoded safely", got=worker.obituary()) from error
         finally:
             self._give(worker if alive else None)
-        return self._picture(header, picture)
+        made = self._picture(header, picture)
+        self._room.fill(made, len(picture))
+        return made
 
     async def decoded(self, data: bytes) -> Image.Image:
         """As :meth:`decode`, for a coroutine."""
