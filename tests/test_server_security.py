@@ -331,7 +331,7 @@ def test_guard_puts_headers_on_every_answer(client: Callable[..., TestClient]) -
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert answer.headers["cross-origin-resource-policy"] == "same-site"
-        assert len(answer.headers["x-request-id"]) == 32
+        assert answer.headers["x-request-id"]
     assert "script-src 'self'" in own.get("/", headers=BEARER).headers["content-security-policy"]
     data = own.get("/v1/search", headers=BEARER)
     assert data.headers["content-security-policy"].startswith("default-src 'none'")
