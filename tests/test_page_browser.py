@@ -27,7 +27,7 @@ CHROMIUM = next(
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 WIDE, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
-PATIENCE = 60_000  # milliseconds, on a machine with much else to do
+PATIENCE = 30_000  # milliseconds, on a machine with much else to do
 BUSY = '[data-state="running"], [data-state="waiting"]'
 
 
@@ -51,7 +51,10 @@ def site(colour_index: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPat
         address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line.decode())))
         yield f"{address}/"
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -242,10 +245,10 @@ def test_phone_shows_everything_within_its_width(opened: Callable[..., Any], dar
         page.wait_for_selector(f"#{tab}-go")
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         shoot(page, f"phone-{tab}-{kind}")
-    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    background = page.evaluate("getComputedStyle(document.querySelector('.gradio-container')).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == dark
     page.click('[data-act="theme"]')
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != background
+    assert page.evaluate("getComputedStyle(document.querySelector('.gradio-container')).backgroundColor") != background
 
 
 def test_links_of_strangers_show_an_error_and_run_no_script(opened: Callable[..., Any]) -> None:

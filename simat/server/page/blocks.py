@@ -61,11 +61,11 @@ class Page:
             parts.title()
             self._indices()
             with gr.Tabs(elem_id="tabs") as tabs:
-                with gr.Tab("Search", id="search", elem_id="tab-search", render_children=True):
+                with gr.Tab("Search", id="search", elem_id="tab-search"):
                     search = self._search()
-                with gr.Tab("Edit", id="edit", elem_id="tab-edit", render_children=True):
+                with gr.Tab("Edit", id="edit", elem_id="tab-edit"):
                     edit = self._edit()
-                with gr.Tab("Draw", id="draw", elem_id="tab-draw", render_children=True):
+                with gr.Tab("Draw", id="draw", elem_id="tab-draw"):
                     draw = self._draw()
             self.address = parts.address()
             self._wire(blocks, tabs, search, edit, draw)

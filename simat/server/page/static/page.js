@@ -24,7 +24,11 @@
     field.dispatchEvent(new Event("input", { bubbles: true }));
   };
   const press = (id) => setTimeout(() => document.getElementById(id)?.click(), 60);
-  const focus = (id) => setTimeout(() => one(`#${id} textarea, #${id} input`)?.focus(), 120);
+  const focus = (id) => { // at once where it is seen, else when its tab has opened
+    const field = one(`#${id} textarea, #${id} input`);
+    if (field?.offsetParent) field.focus();
+    else setTimeout(() => one(`#${id} textarea, #${id} input`)?.focus(), 150);
+  };
 
   // ---- results become queries ------------------------------------------------------------------------------------
   const pictureOf = (element) => {
@@ -33,15 +37,18 @@
     const shown = one("img.made", element.closest(".stack, figure, .card"));
     return shown ? { data: shown.src, caption: caption || "", name: name || "a made picture" } : null;
   };
-  const chosen = (tab, element, then, tries = 50) => {
+  const chosen = (tab, element, then, tries = 100) => {
     const picture = pictureOf(element);
     if (!picture) return;
     openTab(tab);
-    const set = (left) => { // a tab is laid out when it is first opened
-      if (!pickers[tab]) { if (left) setTimeout(() => set(left - 1), 100); return; }
-      pickers[tab].set(picture);
-      scrollTo({ top: 0, behavior: calm() ? "auto" : "smooth" });
-      then();
+    const done = () => { scrollTo({ top: 0, behavior: calm() ? "auto" : "smooth" }); then(); };
+    if (pickers[tab]) { pickers[tab].set(picture); done(); return; }
+    let held = 0; // a tab is laid out when it is first opened, and its parts get their first values a little later
+    const set = (left) => {
+      if (!left || held === 4) { if (held) done(); return; }
+      if (pickers[tab]?.holds(picture)) held++;
+      else if (pickers[tab]) { pickers[tab].set(picture); held = 0; }
+      setTimeout(() => set(left - 1), 100);
     };
     set(tries);
   };
@@ -148,7 +155,7 @@
         set({ data: await asDataUrl(blob), name: file.name || "pasted picture" });
       } catch { say("That file cannot be read."); }
     };
-    pickers[props.name] = { set, take };
+    pickers[props.name] = { set, take, holds: (value) => !figure.hidden && props.value?.id === value.id };
     drop.addEventListener("click", () => input.click());
     input.addEventListener("change", () => take(input.files[0]));
     one(".clear", element).addEventListener("click", () => { set(null); drop.focus(); });
