@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,15 +27,24 @@ def listening(app: Any, **options: Any) -> Iterator[int]:
     thread.join(10)
 
 
-def talk(port: int, *parts: bytes, pause: float = 0.0, seconds: float = 5.0) -> bytes:
-    """Send bytes as they are, with pauses between, and read all that comes until the server closes."""
+def talk(port: int, *parts: bytes, pause: float = 0.0, seconds: float = 60.0) -> bytes:
+    """Send bytes as they are, with pauses between, and read all that comes until the server closes.
+
+    Raises:
+        TimeoutError: it neither takes, nor answers, nor closes.
+    """
+    return tell(port, parts, pause, seconds)
+
+
+def tell(port: int, parts: Iterable[bytes], pause: float = 0.0, seconds: float = 60.0) -> bytes:
+    """As :func:`talk`, with parts that are made as they are sent."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), seconds) as connection:
-        with suppress(OSError):  # closed before all was sent: read what came
+        with suppress(ConnectionError):  # closed before all was sent: read what came
             for part in parts:
                 connection.sendall(part)
                 time.sleep(pause)
-        with suppress(OSError):
+        with suppress(ConnectionError):
             while chunk := connection.recv(65536):
                 answer += chunk
     return answer

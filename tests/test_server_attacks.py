@@ -15,7 +15,7 @@ import httpx
 import pytest
 from building import bomb
 from helpers import encoded, plain
-from talking import head, listening, talk
+from talking import head, listening, talk, tell
 
 from simat.engine import Engine
 from simat.server.app import create_app
@@ -71,7 +71,7 @@ def test_damaged_uploads_are_answered(client: httpx.Client, service: Service, mo
     from benchmarks.fuzz import uploads
 
     make, statuses = uploads(seed=1), set()
-    for number in range(60):
+    for number in range(40):
         upload = make(number)
         answer = client.post(upload.path, content=upload.body, headers={"Content-Type": upload.kind})
         statuses.add(answer.status_code)
@@ -86,9 +86,16 @@ def test_a_giant_body_is_not_read(port: int, chunked: bool) -> None:
     length: dict[str, object] = {"Transfer_Encoding": "chunked"} if chunked else {"Content_Length": 2**30}
     start = head("/v1/search", "POST", Authorization=f"Bearer {TOKEN}", Content_Type="application/json", **length)
     part = b"10000\r\n" + b"x" * 2**16 + b"\r\n" if chunked else b"x" * 2**16
-    begun = time.monotonic()
-    answer = talk(port, start, *[part] * 2**12)
-    assert time.monotonic() - begun < 5
+    sent = []
+
+    def parts() -> Iterator[bytes]:
+        yield start
+        for number in range(2**14):
+            sent.append(number)
+            yield part
+
+    answer = tell(port, parts())
+    assert len(sent) < 2**13
     assert not answer or b" 413 " in answer[:20]
 
 
@@ -132,7 +139,7 @@ def test_json_that_hurts_is_refused_quickly(client: httpx.Client, name: str, bod
     for path in ("/v1/search", "/v1/edit", "/v1/encode", "/v1/jobs"):
         refused(client.post(path, content=body, headers=JSON), 400, 422)
     assert client.post("/knn-service", content=body).status_code in {200, 400, 422}
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
 
 
 def part(name: bytes, value: bytes, more: bytes = b"") -> bytes:

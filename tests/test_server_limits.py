@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
-from talking import head, listening, talk
+from talking import head, listening, talk, tell
 
 from simat.server import connections
 from simat.server.limits import LimitedBodies, Limits
@@ -110,31 +110,28 @@ def test_limits_tell_a_client_that_is_still_sending(port: int) -> None:
 
 
 def test_limits_stop_listening_to_an_endless_body(port: int) -> None:
-    sent = 0
-    begun = time.monotonic()
+    sent = []
 
     def endless() -> Iterator[bytes]:
-        nonlocal sent
+        yield head("/length", "POST", Transfer_Encoding="chunked")
         for _ in range(2000):
-            sent += 100_000
+            sent.append(100_000)
             yield b"186a0\r\n" + b"x" * 100_000 + b"\r\n"
 
-    talk(port, head("/length", "POST", Transfer_Encoding="chunked"), *endless())
-    assert time.monotonic() - begun < 3
+    tell(port, endless())
+    assert len(sent) < 1000
 
 
 @pytest.mark.parametrize("declared", [{"Content_Length": 900}, {"Transfer_Encoding": "chunked"}])
 def test_limits_end_a_body_that_stops_coming(port: int, declared: dict[str, object]) -> None:
     begun = time.monotonic()
     assert problem_of(talk(port, head("/length", "POST", **declared), b"5\r\nabcde\r\n"))["status"] == 408
-    assert 0.2 < time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun > 0.2
 
 
 def test_limits_end_a_body_that_drips(port: int) -> None:
-    begun = time.monotonic()
     drops = [b"x"] * 20
     assert problem_of(talk(port, head("/length", "POST", Content_Length=900), *drops, pause=0.1))["status"] == 408
-    assert time.monotonic() - begun < 4
 
 
 def test_limits_bound_all_bodies_together(port: int) -> None:
@@ -180,28 +177,30 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_connections_end_a_head_that_is_slow(impatient: None, port: int, start: bytes) -> None:
     begun = time.monotonic()
     assert talk(port, start) == b""
-    assert 0.2 < time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun > 0.2
 
 
 def test_connections_end_a_head_that_drips(impatient: None, port: int) -> None:
-    begun = time.monotonic()
     assert talk(port, b"GET / HTTP/1.1\r\n", *[b"X-A: b\r\n"] * 20, pause=0.05) == b""
-    assert time.monotonic() - begun < 3
 
 
 def test_connections_end_a_second_head_that_is_slow(impatient: None, port: int) -> None:
     first = head("/length", "POST", Content_Length=2).replace(b"close", b"keep-alive") + b"ab"
-    begun = time.monotonic()
     answer = talk(port, first, b"\r\nGET /", pause=0.1)
     assert answer.count(b"HTTP/1.1 200") == 1
-    assert time.monotonic() - begun < 2
 
 
 def test_connections_end_a_head_without_end(port: int) -> None:
-    lines = [b"X-%06d: %s\r\n" % (number, b"y" * 1000) for number in range(3000)]
-    begun = time.monotonic()
-    assert talk(port, b"GET /long HTTP/1.1\r\nHost: localhost\r\n", *lines) == b""
-    assert time.monotonic() - begun < 3
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        yield b"GET /long HTTP/1.1\r\nHost: localhost\r\n"
+        for number in range(20_000):
+            sent.append(number)
+            yield b"X-%06d: %s\r\n" % (number, b"y" * 1000)
+
+    assert tell(port, endless()) == b""
+    assert len(sent) < 15_000  # what the system itself takes in included
 
 
 def test_connections_take_a_head_and_body_in_pieces(port: int) -> None:

@@ -28,7 +28,7 @@ PIXELS = 1_000_000
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    made = Decoder(PIXELS, seconds=1.0, workers=1)
+    made = Decoder(PIXELS, seconds=20.0, workers=1)
     yield made
     made.close()
 
@@ -130,19 +130,19 @@ def stopped(decoder: Decoder) -> int:
 
 
 def test_decoder_replaces_a_process_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    decoder = Decoder(PIXELS, seconds=0.2, workers=1)
+    decoder = Decoder(PIXELS, seconds=1.0, workers=1)
     process = stopped(decoder)
     begun = time.monotonic()
     with pytest.raises(ImageError, match="too much time or memory"):
         decoder.decode(encoded(blotches(0, (900, 900))))  # more than a socket holds
-    assert 0.5 < time.monotonic() - begun < 3
+    assert time.monotonic() - begun > 2.5
     assert decoder.decode(encoded(plain("red"))).size == (32, 32)
     assert process_of(decoder) != process
     decoder.close()
 
 
 def test_decoder_replaces_a_process_that_dies_at_work() -> None:
-    decoder = Decoder(PIXELS, seconds=5.0, workers=1)
+    decoder = Decoder(PIXELS, workers=1)
     process = stopped(decoder)
     threading.Timer(0.2, os.kill, (process, signal.SIGKILL)).start()
     with pytest.raises(ImageError, match="cannot be decoded safely"):
@@ -227,7 +227,7 @@ def test_decoder_says_that_no_process_can_be_started(monkeypatch: pytest.MonkeyP
 
 
 def test_decoder_makes_a_picture_wait_only_so_long(decoder: Decoder) -> None:
-    busy = Decoder(PIXELS, seconds=0.5, workers=1, waiting=0.1)
+    busy = Decoder(PIXELS, seconds=1.0, workers=1, waiting=0.1)
     stopped(busy)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(busy.decode, encoded(plain("red")))
@@ -269,10 +269,10 @@ def test_decoder_decodes_for_coroutines() -> None:
 
 
 def test_decoder_leaves_no_file_open() -> None:
-    decoder = Decoder(PIXELS, seconds=0.1, workers=1)
+    decoder = Decoder(PIXELS, workers=1)
     counts = []
     for _ in range(3):
-        stopped(decoder)
+        threading.Timer(0.1, os.kill, (stopped(decoder), signal.SIGKILL)).start()
         with pytest.raises(ImageError):
             decoder.decode(encoded(plain("red")))
         counts.append(len([*Path("/proc/self/fd").iterdir()]))
