@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from helpers import COLOURS, DIM, ColourEncoder, blotches, encoded, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from prometheus_client import generate_latest
 
 import simat
 from simat.errors import SimatError
@@ -55,8 +57,11 @@ def app_of(service: Service) -> FastAPI:
     return app
 
 
-def talking_to(service: Service) -> TestClient:
-    return TestClient(app_of(service), "http://127.0.0.1")
+@contextmanager
+def talking_to(service: Service) -> Iterator[TestClient]:
+    with TestClient(app_of(service), "http://127.0.0.1") as client:
+        yield client
+    service.close()
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +71,8 @@ def engine(colour_index: Path) -> simat.Engine:
 
 @pytest.fixture(scope="module")
 def client(engine: simat.Engine) -> Iterator[TestClient]:
-    service = Service([engine])
-    with talking_to(service) as client:
+    with talking_to(Service([engine])) as client:
         yield client
-    service.close()
 
 
 def ask(client: TestClient, path: str = "/knn-service", **fields: Any) -> Any:
@@ -408,6 +411,22 @@ def test_knn_fetches_from_allowed_hosts(engine: simat.Engine, monkeypatch: pytes
         answer = ask(client, **LEAST, image_url="https://example.com/sun.png")
     assert answer[0]["image_path"] == "yellow.png"
     assert asked == [("https://example.com/sun.png", ("example.com",), 20 * 2**20, clip_retrieval.FETCH_SECONDS)]
+
+
+def test_knn_finds_nothing_where_finding_is_not_allowed(engine: simat.Engine) -> None:
+    with talking_to(Service([engine], ServiceOptions(backends=("diffedit",)))) as client:
+        status, detail = refusal(client, json.dumps({**LEAST, "text": "red"}))
+    assert (status, detail) == (422, "no such backend; got 'retrieve'; there are: diffedit")
+
+
+def test_knn_batches_are_counted(engine: simat.Engine) -> None:
+    service = Service([engine])
+    with talking_to(service) as client:
+        before = generate_latest(service.metrics.registry).decode()
+        ask(client, **LEAST, text="red")
+        after = generate_latest(service.metrics.registry).decode()
+    assert "simat_batch_queries_count 0.0" in before
+    assert "simat_batch_queries_count 1.0" in after
 
 
 def test_knn_tells_a_words_only_failure_to_those_who_sent_words(

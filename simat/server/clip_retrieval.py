@@ -31,7 +31,7 @@ from simat.server.fetching import fetch
 from simat.server.knn import KNN_FIELDS, METADATA_FIELDS, KnnRequest, fields_of, ids_of, text_of
 from simat.server.neighbours import Found, Neighbours, Question
 from simat.server.replies import json_response
-from simat.server.service import Service
+from simat.server.service import FOUND, Service
 
 SAME = 0.94  # cosine above which two images are near duplicates
 FETCH_SECONDS = 10.0
@@ -53,6 +53,7 @@ class Protocol:
 
     async def knn(self, request: Request) -> list[dict[str, Any]]:
         """Images nearest to what is asked, best first: ``id``, ``similarity``, and the columns of the first ones."""
+        self._service.check_backend(FOUND)
         wanted = KnnRequest.of(fields_of(await self._body(request)))
         if not wanted.results:
             return []
@@ -107,7 +108,7 @@ class Protocol:
                 return known
             if known is not None:
                 known.close()
-            self._neighbours[name] = Neighbours(engine, self._service.options)
+            self._neighbours[name] = Neighbours(engine, self._service.options, self._service.metrics.batch)
             return self._neighbours[name]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -52,9 +52,10 @@ class Neighbours:
         engine: the open index.
     """
 
-    def __init__(self, engine: Engine, options: ServiceOptions) -> None:
+    def __init__(self, engine: Engine, options: ServiceOptions, on_batch: Callable[[int], None] | None = None) -> None:
         self.engine = engine
-        self._asked: Batcher[Question, Found] = Batcher(self.find, options.window, options.batch, options.waiting)
+        limits = (options.window, options.batch, options.waiting)
+        self._asked: Batcher[Question, Found] = Batcher(self.find, *limits, on_batch)
 
     def vector(self, numbers: Sequence[float]) -> Float32[np.ndarray, " d"]:
         """Numbers as a vector to look for, of length 1.
