@@ -20,11 +20,11 @@ from itertools import count
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from simat.errors import SimatError
-from simat.server.problems import problem
+from simat.server.problems import MEDIA_TYPE, problem_document
 
 LOG = logging.getLogger("simat.requests")
 FIELDS = ("method", "path", "query", "status", "ms", "received", "sent", "client")
@@ -172,7 +172,8 @@ class _Told:
 
 async def _answer_unexpected(scope: Scope, told: _Told) -> None:
     error = SimatError("an unexpected error", remedy="the log of the server has the cause")
-    await problem(Request(scope), 500, error)(scope, told.receive, told.send)
+    document = problem_document(500, error, scope["state"]["request_id"])
+    await JSONResponse(document, 500, media_type=MEDIA_TYPE)(scope, told.receive, told.send)
 
 
 def _told(error: BaseException, words: bool) -> str:
