@@ -12,7 +12,7 @@ import gradio as gr
 from simat.overlays import COLOURS
 
 PICKER = """
-<div class="picker">
+<div class="picker" data-name="NAME" data-limit="LIMIT" data-index="INDEX">
   <input type="file" accept="image/*" hidden tabindex="-1" aria-hidden="true">
   <button type="button" class="drop">
     <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 17l5-5l4 4l3-3l4 4M4 5h16v14H4z"/></svg>
@@ -70,14 +70,16 @@ def picker(name: str, label: str, limit: int, index: str | None, **options: Any)
         index: where ids belong to, unless another index is chosen on the page.
         options: of the component.
     """
+    # In the template, not in properties of the component: those can be missing where a tab is opened late.
+    given = {"${label}": label, "NAME": name, "LIMIT": str(limit), "INDEX": index or ""}
+    template = PICKER
+    for mark, text in given.items():
+        template = template.replace(mark, _literal(text))
     return gr.HTML(
         None,
-        html_template=PICKER.replace("${label}", escape(label)),
+        html_template=template,
         js_on_load="window.simat.picker(element, props, watch); 'change'",
         apply_default_css=False,
-        name=name,
-        limit=limit,
-        index=index or "",
         **options,
     )
 
@@ -97,3 +99,8 @@ def address(**options: Any) -> Any:
     """Puts its value behind the address of the page."""
     follow = "watch('value', () => window.simat.link(props.value))"
     return gr.HTML("", js_on_load=follow, html_template="", visible="hidden", **options)
+
+
+def _literal(text: str) -> str:
+    """A text in a template, where neither HTML nor the two languages of templates find anything to do."""
+    return "".join(f"&#{ord(c)};" if c in "`$\\{}" else c for c in escape(text))

@@ -129,6 +129,7 @@
   };
 
   simat.picker = (element, props, watch) => {
+    const { name, limit, index: first } = one(".picker", element).dataset;
     const input = one("input", element), drop = one(".drop", element), figure = one("figure", element);
     const picture = one("img", figure), about = one("figcaption", figure), problem = one(".problem", element);
     const say = (text) => { problem.textContent = text; problem.hidden = !text; };
@@ -137,7 +138,7 @@
       figure.hidden = !value;
       drop.hidden = Boolean(value);
       if (!value) { picture.removeAttribute("src"); input.value = ""; return; }
-      const index = one("#index input")?.value || props.index;
+      const index = one("#index input")?.value || first;
       const own = `v1/images/${value.id}/thumbnail?index=${encodeURIComponent(index)}`;
       const source = value.id === undefined || value.id === null ? value.data : own;
       if (picture.getAttribute("src") !== source) picture.src = source;
@@ -151,11 +152,11 @@
       if (file.type && !file.type.startsWith("image/")) return say("That is no picture: choose a JPEG, PNG or WebP file.");
       try {
         const blob = await scaled(file);
-        if (blob.size > props.limit) return say(`That picture is larger than ${Math.floor(props.limit / 2 ** 20)} MiB.`);
+        if (blob.size > Number(limit)) return say(`That picture is larger than ${Math.floor(Number(limit) / 2 ** 20)} MiB.`);
         set({ data: await asDataUrl(blob), name: file.name || "pasted picture" });
       } catch { say("That file cannot be read."); }
     };
-    pickers[props.name] = { set, take, holds: (value) => !figure.hidden && props.value?.id === value.id };
+    pickers[name] = { set, take, holds: (value) => !figure.hidden && props.value?.id === value.id };
     drop.addEventListener("click", () => input.click());
     input.addEventListener("change", () => take(input.files[0]));
     one(".clear", element).addEventListener("click", () => { set(null); drop.focus(); });
