@@ -14,11 +14,11 @@ def as_document(answer: Answer, root: Path | None = None) -> dict[str, Any]:
 
     Args:
         answer: by any backend.
-        root: what the paths are told relative to; None tells them whole.
+        root: what the paths are told relative to, of one that is not below only the name; None tells them whole.
     """
-    above = "" if root is None else f"{root}/"
+    above = "" if root is None else shown(root) + "/"
     results = [
-        {"id": r.id, "score": round(r.score, 6), "path": shown(r.path).removeprefix(above), "caption": r.caption}
+        {"id": r.id, "score": round(r.score, 6), "path": _below(r.path, above), "caption": r.caption}
         for r in answer.results
     ]
     return {"backend": answer.backend, "results": results, "timings": dict(answer.timings)}
@@ -31,3 +31,10 @@ def shown(path: Path | None) -> str:
         return text
     # A line break in a name must not look like another result.
     return split_path(text)[0].replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _below(path: Path | None, above: str) -> str:
+    text = shown(path)
+    if not text.startswith(above):
+        return shown(None if path is None else Path(path.name))
+    return text[len(above) :]

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simat.engine import Engine
+from simat.errors import StorageError
 from simat.server.service import Service
 
 RED = encoded(plain("red"))
@@ -262,6 +263,16 @@ def test_a_server_that_cannot_load_is_not_ready(api: Any, service: Service, monk
     monkeypatch.setattr(service, "_state", "the weights are gone")
     answer = api.get("/readyz")
     assert (answer.status_code, answer.json()) == (503, {"ready": False, "state": "the weights are gone"})
+
+
+def test_the_folders_of_the_server_are_not_told(api: Any, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(name: Any) -> Any:
+        raise StorageError("no index here", got="/srv/secret", remedy="look into /srv/secret")
+
+    monkeypatch.setattr(service, "reload", gone)
+    answer = api.post("/v1/indices/index/reload")
+    assert problem(answer, 503)["detail"] == "no index here"
+    assert "secret" not in answer.text
 
 
 def test_an_unexpected_error_is_told_without_its_inside(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

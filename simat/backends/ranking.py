@@ -50,6 +50,13 @@ def best_of_many(
     return [found[i] for i in range(len(tasks))]
 
 
+def stored_vectors(
+    searcher: Searcher, embeddings: EmbeddingSet, ids: Int64[np.ndarray, " n"]
+) -> Float32[np.ndarray, "n d"]:
+    """Vectors of the images ``ids``, in ascending order; an exact index has those of the set in memory."""
+    return searcher.vectors(ids) if searcher.exact else embeddings.vectors(ids)
+
+
 def _fused(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits | SimatError:
     try:
         return best(searcher, embeddings, fusion, k)
@@ -70,8 +77,7 @@ def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: 
         found = np.unique(lists.ids[lists.ids >= 0])
         if not len(found):
             break
-        vectors = searcher.vectors(found) if searcher.exact else embeddings.vectors(found)
-        hits = _ranked(found, fusion.score(vectors), k)
+        hits = _ranked(found, fusion.score(stored_vectors(searcher, embeddings, found)), k)
         last_image, last_text = (float(score) for score in lists.scores[:, -1])
         if not searcher.exact or hits.scores[0, -1] > fusion.limit(last_image, last_text) + SLACK:
             return hits

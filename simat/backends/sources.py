@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from simat.backends import Resources
+from simat.backends.ranking import stored_vectors
 from simat.compose import Vector
 from simat.embeddings import ImageRow
 from simat.errors import ImageError, QueryError, SimatError
@@ -63,7 +64,7 @@ class Sources:
             return row.sha256 == source.sha256
         if source.picture is None or source.picture.size != (row.width, row.height):
             return False
-        stored = self._resources.embeddings.vectors(np.array([id]))[0]
+        stored = self._stored(id)
         likeness = float(stored @ source.vector / np.linalg.norm(stored))
         return likeness > SAME_VECTOR or (likeness > NEAR_VECTOR and self._same_pixels(source.picture, row))
 
@@ -94,14 +95,17 @@ class Sources:
     def _image(self, query: Query) -> QueryImage | _Opened:
         image = query.image
         if isinstance(image, int | np.integer):
-            ids = np.array([image])
-            row = self._resources.embeddings.rows(ids)[0]
-            return QueryImage(self._resources.embeddings.vectors(ids)[0], row.sha256)
+            row = self._resources.embeddings.rows(np.array([image]))[0]
+            return QueryImage(self._stored(int(image)), row.sha256)
         if isinstance(image, str | Path):
             data = read_bytes(image)
             return _Opened(decode(data, self._draft_edge()), hashlib.sha256(data).hexdigest())
         assert image is not None
         return _Opened(load_image(image))
+
+    def _stored(self, id: int) -> Vector:
+        vector: Vector = stored_vectors(self._resources.searcher, self._resources.embeddings, np.array([id]))[0]
+        return vector
 
     def _draft_edge(self) -> int | None:
         # The index's images were decoded with the same draft.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from http import HTTPStatus
 from math import ceil
 from typing import Any
@@ -31,6 +32,7 @@ from simat.errors import (
 
 LOG = logging.getLogger("simat")
 MEDIA_TYPE = "application/problem+json"
+_FOLDER = re.compile(r"(?<![\w…])/\w")
 MOST_GOT = 500  # characters of what was got: an error is no echo of a whole body
 
 
@@ -69,7 +71,9 @@ def status_of(error: SimatError) -> int:
 
 
 def problem(request: Request, status: int, error: SimatError) -> Response:
-    """One problem as a response; its body is :func:`problem_document`."""
+    """One problem as a response, its body :func:`problem_document`; trouble of the server's own is logged whole."""
+    if status >= 500:
+        LOG.error("%s %s: %s", request.method, request.url.path, error)
     body = problem_document(status, error, getattr(request.state, "request_id", None))
     headers = {"Retry-After": str(ceil(getattr(error, "retry_after", 1)))} if status in {429, 503} else None
     return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
@@ -81,14 +85,16 @@ def problem_document(status: int, error: SimatError, request: str | None = None)
     It has ``type`` (a name for programs: the error's class), ``title`` (what), ``status``, ``detail`` (one
     line), ``got`` and ``remedy`` (null where there is none), and ``request``, the id of the request.
     """
-    got = None if error.got is None else str(error.got)[:MOST_GOT]
+    got, remedy = None if error.got is None else str(error.got)[:MOST_GOT], error.remedy
+    if status >= 500:  # the server's own trouble: where its folders are is nobody's business
+        got, remedy = None, None if remedy and _FOLDER.search(remedy) else remedy
     return {
         "type": f"urn:simat:{type(error).__name__}",
         "title": error.what,
         "status": status,
-        "detail": str(type(error)(error.what, got=got, remedy=error.remedy)) if got else str(error),
+        "detail": str(SimatError(error.what, got=got, remedy=remedy)),
         "got": got,
-        "remedy": error.remedy,
+        "remedy": remedy,
         "request": request,
     }
 
@@ -119,7 +125,7 @@ def install(app: FastAPI) -> None:
         return response
 
     async def unexpected(request: Request, error: Exception) -> Response:
-        LOG.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+        LOG.error("an unexpected error", exc_info=error)
         told = SimatError(HTTPStatus(500).phrase.lower(), remedy="the log of the server has the cause")
         return problem(request, 500, told)
 

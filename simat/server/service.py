@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,16 +19,19 @@ from PIL.Image import Image
 from simat import plugins
 from simat.engine import Engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
+from simat.images import decode
 from simat.manifest import read_index_manifest
 from simat.server.batching import Closed
 from simat.server.jobs import Jobs
 from simat.server.metrics import Metrics
 from simat.server.options import ServiceOptions
+from simat.server.pictures import original, row_of
 from simat.server.places import Place
 from simat.server.uploads import Decoder
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Cancel, OnStep, Query
 
+LOG = logging.getLogger("simat")
 T = TypeVar("T")
 FOUND = "retrieve"  # the backend whose queries are answered together
 
@@ -97,8 +102,8 @@ class Service:
         """
         if not (needed or name or self._places):
             return None
-        place = self.place(name)
-        return next(key for key, value in self._places.items() if value is place)
+        self.place(name)
+        return name if name is not None else next(iter(self._places))
 
     def engine(self, name: str | None = None) -> Engine:
         """The engine of an index, as :meth:`place` finds it."""
@@ -112,8 +117,8 @@ class Service:
             StorageError: what is in the folder now is no whole index; the old one goes on answering.
         """
         with self._reloading:
-            old = self.place(name)
-            known = next(key for key, place in self._places.items() if place is old)
+            known, old = name or next(iter(self._places), None), self.place(name)
+            assert known is not None
             self._places = {**self._places, known: self._place_of(self._open(old.engine.folder, old.engine))}
             old.close()
         return self.engine(known)
@@ -158,7 +163,12 @@ class Service:
         self._await_loading()
         if name is None and not self._places:
             return self.studio.answer(query, backend, settings=settings, on_step=on_step, cancel=cancel)
-        return self.engine(name).answer(query, backend, on_step, cancel, settings)
+        engine = self.engine(name)
+        if self.makes_pictures(backend) and isinstance(query.image, int):
+            query = replace(
+                query, image=decode(original(engine.embeddings, row_of(engine.embeddings, query.image)).data)
+            )
+        return engine.answer(query, backend, on_step, cancel, settings)
 
     async def decode(self, data: bytes) -> Image:
         """The picture of an uploaded file.
@@ -202,8 +212,9 @@ class Service:
             with self._loading:
                 for place in self._places.values():
                     place.warm()
-        except SimatError as error:
-            self._state = str(error)
+        except Exception as error:
+            LOG.error("cannot load: %s", error, exc_info=not isinstance(error, SimatError))
+            self._state = error.what if isinstance(error, SimatError) else "an unexpected error"
         else:
             self._state = "ready"
 
