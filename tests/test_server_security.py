@@ -329,7 +329,7 @@ def test_guard_puts_headers_on_every_answer(client: Callable[..., TestClient]) -
     for answer in (own.get("/nothing", headers=BEARER), own.get("/v1/search"), own.get("/", headers=BEARER)):
         assert answer.headers["x-frame-options"] == "DENY"
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cross-origin-resource-policy"] == "same-site"
         assert answer.headers["x-request-id"]
     assert "script-src 'self'" in own.get("/", headers=BEARER).headers["content-security-policy"]
