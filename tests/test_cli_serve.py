@@ -60,15 +60,21 @@ def until_ready(address: str) -> None:
 
 
 def test_an_index_is_served_until_the_server_is_told_to_stop(colour_index: Path, tmp_path: Path) -> None:
-    with serving(tmp_path / "plugin", colour_index, "--json-logs") as (process, address):
+    kept = tmp_path / "jobs"
+    with serving(tmp_path / "plugin", colour_index, "--json-logs", "--jobs", kept) as (process, address):
         until_ready(address)
         answer = get(f"{address}/v1/search", body={"text": "blue", "k": 1})
         assert answer["results"][0]["path"] == "blue.png"
         assert get(f"{address}/v1/indices")["indices"][0]["name"] == "index"
+        job = get(f"{address}/v1/jobs", body={"kind": "search", "text": "blue", "k": 1})
+        while job["state"] in {"waiting", "running"}:
+            job = get(f"{address}{job['url']}")
+        assert job["answer"]["results"][0]["path"] == "blue.png"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert process.stderr is not None
         logged = [json.loads(line) for line in process.stderr.read().decode().splitlines()]
+    assert [folder.name for folder in kept.iterdir()] == [job["id"]]
     searched = next(line for line in logged if line.get("path") == "/v1/search")
     assert (searched["status"], searched["method"]) == (200, "POST")
     assert "blue" not in json.dumps(logged)

@@ -42,6 +42,7 @@ def serve(
     log_words: Annotated[bool, typer.Option("--log-words", help="Let logs hold what is asked.")] = False,
     upload: Annotated[int, typer.Option(help="The greatest picture that is taken, in MiB.", min=1)] = 20,
     queue: Annotated[int, typer.Option(help="Pictures to be made that may wait.", min=1)] = 16,
+    jobs: Annotated[Path | None, typer.Option(help="A folder where answers of jobs outlive the server.")] = None,
     model: pictures.ModelOption = "scenes",
     root: RootOption = None,
     device: DeviceOption = "auto",
@@ -61,6 +62,7 @@ def serve(
     options = ServiceOptions(
         upload_bytes=upload << 20,
         queue=queue,
+        state=jobs,
         fetch=tuple(allow_fetch or ()),
         backends=None if backends is None else _names(backends),
         model=pictures.model_options(model, device, dtype, slicing, offload, ()),
