@@ -169,7 +169,7 @@ def rendered(folder: Path, count: int) -> Path:
     scenes, index = folder / "scenes", folder / "index"
     making = (
         ["data", "scenes", str(scenes), "--images", str(count), "--size", "128"],
-        ["index", "build", str(scenes), str(index), "--encoder", "scenes"],
+        ["index", "build", str(scenes / "visual_genome"), str(index), "--encoder", "scenes"],
     )
     for arguments in making:
         subprocess.run([sys.executable, "-m", "simat.cli.main", *arguments], check=True, capture_output=True)
