@@ -44,7 +44,8 @@ def site(colour_index: Path, tiny_folder: Path, tmp_path_factory: pytest.TempPat
     """The address of a server with the colour index and the tiny diffusion model."""
     plugin = colour_plugin(tmp_path_factory.mktemp("plugin"))
     options = ["--port", "0", "--model", str(tiny_folder), "--device", "cpu", "--dtype", "float32"]
-    with start("serve", colour_index, *options, extra=colour_environment(plugin)) as process:
+    alone = {"OMP_NUM_THREADS": "1"}  # tiny networks beside other work: a second thread costs more than it brings
+    with start("serve", colour_index, *options, extra={**colour_environment(plugin), **alone}) as process:
         assert process.stdout is not None and process.stderr is not None
         threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
         lines = iter(process.stdout.readline, b"")
