@@ -289,6 +289,7 @@ def test_layout_writes_a_table_and_a_sheet(
     assert {"mIoU on segmenter", "Segment IoU", "CLIPScore on scenes", "FID on efficientnet"} <= set(rows["grey"])
     assert rows["grey"]["Layouts"] == 4
     assert (tmp_path / "out" / "layouts-few-miou-fid.png").is_file()
+    assert (tmp_path / "out" / "examples-few.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

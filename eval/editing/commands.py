@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eval.editing.settings import Setting
 
 SCENES = "scenes"
+MOST_SHOWN = 6  # settings beside each other on a sheet
 EDITORS = "diffedit,encode_decode,diffedit_no_encoding,sdedit,encode,copy"
 PAINTERS = "zestguide,pww"
 OutArgument = Annotated[Path, typer.Argument(help="Folder of answers and report; a killed run goes on from it.")]
@@ -126,7 +127,7 @@ def layout(
             run(answerer, cases, settings, store, seed, bars)
         drawn = measure_layouts(cases, settings, store, eyes, answerer.model, seed, bars)
     report = layout_report(SCENES if corpus == SCENES else STUFF, drawn, eyes)
-    shown = [one.measured for one in drawn if not one.measured.setting.options] or [drawn[0].measured]
+    shown = [one.measured for one in drawn][:MOST_SHOWN]
     write_report(report, store, _configuration(cases[0].kind, settings, answerer), [shown])
     _show(report, out, json)
 

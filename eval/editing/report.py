@@ -139,8 +139,11 @@ def _in_parts(protocol: EditProtocol, cases: Sequence[EditCase], made: Sequence[
 
 def _save_sheets(store: Store, group: Sequence[Measured]) -> list[str]:
     solved, failed = successes(group[0])
+    chosen = {"successes": solved, "failures": failed}
+    if not solved and not failed:  # nobody judged single answers, as of layouts
+        chosen = {"examples": [*range(len(group[0].cases))]}
     names = []
-    for word, numbers in (("successes", solved), ("failures", failed)):
+    for word, numbers in chosen.items():
         if numbers:
             name = f"{word}-{group[0].kind}.png"
             heading = f"{word.capitalize()} of {group[0].setting.label}, {group[0].kind}"
