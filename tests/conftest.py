@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -30,6 +31,20 @@ def photos() -> Path:
     if not folder.is_dir():
         pytest.skip("the real photographs are not here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def logs_end_with_their_test() -> Any:
+    """A command that ran in this process leaves no handler that writes to a stream which is closed by then."""
+    from simat.cli.console import Lines
+
+    loggers = [logging.getLogger(name) for name in (None, "simat")]
+    before = [[*logger.handlers] for logger in loggers]
+    yield
+    for logger, known in zip(loggers, before, strict=True):
+        for handler in [*logger.handlers]:
+            if handler not in known and (type(handler) is logging.StreamHandler or isinstance(handler, Lines)):
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -111,7 +111,7 @@ def test_an_error_of_a_step_ends_the_job(client: simat.Client, service: Service)
     ("query", "settings", "expected", "told"),
     [
         (Query(image=0), {}, QueryError, "needs"),
-        (Query(image=999, edits="a -> b"), {}, QueryError, "no image with this id"),
+        (Query(image=999, edits="a -> b"), {}, NotFound, "no image with this id"),
         (Query(image=0, edits="red -> blue"), {"steps": -1}, QueryError, "steps"),
         (Query(image=0, edits="red -> blue"), {"nonsense": 1}, QueryError, "nonsense"),
         (Query(image="/nowhere.png", edits="red -> blue"), {}, ImageError, "cannot read the file"),

@@ -67,14 +67,19 @@ def progress() -> Iterator[TerminalProgress | JsonProgress]:
 def show_log() -> None:
     """Show what the engine logs, such as a preparation that takes seconds: a line of text, or of JSON, on stderr."""
 
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            line = record.getMessage()
-            print(line if sys.stderr.isatty() else json.dumps({"note": line}), file=sys.stderr, flush=True)
-
     logger = logging.getLogger("simat")
-    logger.addHandler(Lines())
+    if not any(isinstance(handler, Lines) for handler in logger.handlers):
+        logger.addHandler(Lines())
     logger.setLevel(logging.INFO)
+
+
+class Lines(logging.Handler):
+    """A line on stderr per record, of text on a terminal and of JSON elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        line = record.getMessage()
+        print(line if sys.stderr.isatty() else json.dumps({"note": line}), file=sys.stderr, flush=True)
 
 
 class TerminalProgress:
