@@ -118,9 +118,9 @@ def soft_clamp(values: Tensor, knee: float = KNEE) -> Tensor:
 
     No pixel that can still be seen to move has a zero gradient, as it would have beyond a hard clamp.
     """
-    below, above = (knee - values).clamp(min=0), (values - (1 - knee)).clamp(min=0)
-    low, high = below + knee * torch.expm1(-below / knee), above + knee * torch.expm1(-above / knee)
-    return values + low - high
+    low = knee * torch.exp((values - knee).clamp(max=0) / knee)
+    high = 1 - knee * torch.exp((1 - knee - values).clamp(max=0) / knee)
+    return torch.where(values < knee, low, torch.where(values > 1 - knee, high, values))
 
 
 def load_codec(spec: str, device: str = "cpu") -> Codec:
