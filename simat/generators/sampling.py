@@ -124,28 +124,26 @@ class Zest:
         """A guided step in the first share of the steps, a painted one after it."""
         if self.how.guidance_lr and done < self.how.until:
             return self._guided(latents, level, done)
-        rows = len(latents)
-        text = slice(None) if self.course.guidance == 1 else slice(rows, 2 * rows)  # of one batch with the empty text
-        with self.watch.on(True, self._paint(level), text):
+        with self.watch.on(True, self._paint(level), self._text_rows(len(latents))):
             noise = _text_noise(self.model, self.course, latents, level)
             self._note(self._segmentation("global"))
         return noise, None
 
     def _guided(self, latents: Latents, level: int, done: float) -> Move:
-        course, timestep = self.course, self.course.schedule.timestep(level)
-        with torch.enable_grad(), self.watch.on(True, self._paint(level)):
+        # With and without the text in one batch: half the calls of the network, though both halves are derived.
+        with torch.enable_grad(), self.watch.on(True, self._paint(level), self._text_rows(len(latents))):
             variable = latents.detach().requires_grad_()
-            with_text = self.model.noise(variable, timestep, course.prompts)
+            noise = _text_noise(self.model, self.course, variable, level)
             loss = layout_loss(self._segmentation(self.average), self.layout.at(*self.size), self.how.loss)
             gradient = _gradient(self.model, loss, variable)
             self._note(self._segmentation("global"))
         self.losses.append(loss.detach())
-        noise = with_text.detach()
-        if course.guidance != 1:
-            without = self.model.noise(latents, timestep, course.empty)
-            noise = without + course.guidance * (noise - without)
-        rate = self.how.guidance_lr * decay(self.how.decay, done, course.schedule.alphas[level])
-        return noise, -rate * descent(gradient)
+        rate = self.how.guidance_lr * decay(self.how.decay, done, self.course.schedule.alphas[level])
+        return noise.detach(), -rate * descent(gradient)
+
+    def _text_rows(self, samples: int) -> slice:
+        """Of the network's batch: the samples with the text come after those with the empty one."""
+        return slice(None) if self.course.guidance == 1 else slice(samples, 2 * samples)
 
     @property
     def average(self) -> Average:
