@@ -22,7 +22,7 @@ from jaxtyping import Float16, Float32, Int
 
 from simat.errors import QueryError, StorageError
 from simat.files import atomic
-from simat.manifest import EmbeddingManifest, FileEntry, read_embedding_manifest
+from simat.manifest import NAME, EmbeddingManifest, FileEntry, IndexManifest, read_embedding_manifest
 from simat.vectors import to_half
 
 if TYPE_CHECKING:
@@ -255,24 +255,32 @@ class EmbeddingSet(PartReader):
     """A finished embedding set, opened for reading.
 
     Args:
-        folder: holds ``manifest.json``.
+        folder: holds the manifest.
         root: where the images are now, if they moved since the build.
+        name: of the manifest.
 
     Raises:
         StorageError: the folder is no embedding set, or a part is missing or truncated.
     """
 
-    def __init__(self, folder: Path, root: Path | None = None) -> None:
+    def __init__(self, folder: Path, root: Path | None = None, name: str = NAME) -> None:
         self.folder = folder
-        self.manifest: EmbeddingManifest = read_embedding_manifest(folder)
+        self.manifest: EmbeddingManifest = read_embedding_manifest(folder, name)
         self.root = root or Path(self.manifest.root)
         for entry in self.files():
             entry.check_size(folder)
         super().__init__(folder, self.manifest.parts)
 
+    @classmethod
+    def of_index(cls, folder: Path, index: IndexManifest, root: Path | None = None) -> EmbeddingSet:
+        """The set that an index in ``folder`` is over, in the state that the index's manifest names."""
+        return cls(folder / index.embeddings, root, index.embedding_manifest)
+
     def resolve(self, row: ImageRow) -> Path:
         """Where the image's file should be."""
-        return self.root / row.path
+        first, _, rest = row.path.partition("/")
+        known = self.manifest.folders.get(first)
+        return self.root / row.path if known is None else Path(known, rest)
 
     def rejected(self) -> list[Rejected]:
         """The files that could not be read, and why."""

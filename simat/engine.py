@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from simat import plugins
 from simat.asking import Asking
 from simat.composers import Background
 from simat.composers.background import sample_ids
 from simat.composers.sentences import Texts, read_texts
-from simat.embeddings import EmbeddingSet
+from simat.embeddings import EmbeddingSet, ImageRow
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
-from simat.errors import QueryError, SimatError, StorageError
+from simat.errors import QueryError, SimatError
 from simat.generators.options import ModelOptions
-from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
-from simat.searcher import Searcher, open_shards, require_faiss
+from simat.manifest import HEADS, IndexManifest
+from simat.opened import Opened, open_index
+from simat.searcher import Searcher
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, OnStep, Query, TextEncoder
 from simat.vectors import unit_rows
@@ -63,29 +64,26 @@ def open_engine(
 class Engine(Asking):
     """Answers queries over one index; safe to share between threads.
 
+    Args:
+        index: the folder of an index, or one that is open.
+        encoder, root, options, texts, model: as :func:`open_engine` takes them.
+
     Attributes:
-        folder: where the index is.
-        manifest: what it holds.
-        embeddings: metadata and vectors by id.
-        searcher: its shards.
+        opened: the index.
         studio: answers with backends that make pictures.
     """
 
     def __init__(
         self,
-        folder: Path,
+        index: Path | Opened,
         encoder: ImageEncoder | str | None,
         root: Path | None,
         options: RuntimeOptions,
         texts: tuple[str, ...] | None = None,
         model: ModelOptions | None = None,
     ) -> None:
-        require_faiss()
-        self.folder, self._options, self._given = folder, options, texts
-        self.manifest: IndexManifest = read_index_manifest(folder)
-        self.embeddings = EmbeddingSet(folder / self.manifest.embeddings, root)
-        self.manifest.space.require(self.embeddings.manifest.space)
-        self.searcher = Searcher(open_shards(folder, self.manifest), self.manifest.search, options.cores)
+        self._options, self._given = options, texts
+        self.opened: Opened = open_index(index, root, options) if isinstance(index, Path) else index
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self._backends: dict[str, Backend] = {}
@@ -94,12 +92,40 @@ class Engine(Asking):
             self.encoder = self._checked(load_image_encoder(encoder, options) if isinstance(encoder, str) else encoder)
 
     @property
+    def folder(self) -> Path:
+        """Where the index is."""
+        return self.opened.folder
+
+    @property
+    def manifest(self) -> IndexManifest:
+        """What the index holds."""
+        return self.opened.manifest
+
+    @property
+    def embeddings(self) -> EmbeddingSet:
+        """Metadata and vectors by id, those of removed images too."""
+        return self.opened.embeddings
+
+    @property
+    def searcher(self) -> Searcher:
+        """The shards."""
+        return self.opened.searcher
+
+    @property
     def space(self) -> EmbeddingSpace:
         """The space of the index's vectors."""
         return self.manifest.space
 
     def __len__(self) -> int:
-        return len(self.embeddings)
+        return len(self.opened)
+
+    def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
+        """Metadata of the images ``ids``, in that order.
+
+        Raises:
+            QueryError: there is no image with such an id, or it was removed.
+        """
+        return self.opened.rows(ids)
 
     @cached_property
     def encoder(self) -> ImageEncoder:
@@ -160,14 +186,7 @@ class Engine(Asking):
 
     def changed(self) -> bool:
         """Whether the folder holds something else than what was opened; to answer from that, open it again."""
-        try:
-            index = read_index_manifest(self.folder)
-            return (index, read_embedding_manifest(self.folder / index.embeddings)) != (
-                self.manifest,
-                self.embeddings.manifest,
-            )
-        except StorageError:
-            return True
+        return self.opened.changed()
 
     def encode_texts(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
         """Unit rows, one per text; the last ``REMEMBERED_TEXTS`` are kept.
@@ -208,8 +227,7 @@ class Engine(Asking):
     def _with_file(self, query: Query) -> Query:
         if not isinstance(query.image, int | np.integer):
             return query
-        row = self.embeddings.rows(np.array([query.image]))[0]
-        return replace(query, image=self.embeddings.resolve(row))
+        return replace(query, image=self.embeddings.resolve(self.rows(np.array([query.image]))[0]))
 
     def _checked(self, encoder: ImageEncoder) -> ImageEncoder:
         self.space.require(encoder.space)

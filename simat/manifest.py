@@ -1,6 +1,10 @@
 """The two manifests: what an embedding set and an index hold, in which space, with which checksums.
 
 Manifests carry no times: the same input gives the same bytes, whether or not the build was interrupted.
+
+An index changes in generations. Whatever a generation adds is written under names of its own, files that a manifest
+names are never written again, and the index's ``manifest.json``, renamed into place, is the one moment at which
+everything changes.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from simat.files import sha256_file, write_text
 from simat.types import EmbeddingSpace
 
 M = TypeVar("M", "EmbeddingManifest", "IndexManifest")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # version 1, which is still written where it says all, knows no generations
 NAME = "manifest.json"
 HEADS = "heads"  # of an index whose space has any: its own copy, so that it can be moved
 
@@ -82,6 +86,7 @@ class EmbeddingManifest:
         duplicates: how many of them share their bytes with an earlier one.
         rejected: the list of files that could not be read, None when there are none.
         config: what the build was asked for.
+        folders: where images outside ``root`` are: the first component of their paths, and the folder it stands for.
     """
 
     space: EmbeddingSpace
@@ -91,6 +96,7 @@ class EmbeddingManifest:
     duplicates: int = 0
     rejected: FileEntry | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,13 @@ class IndexManifest:
         embeddings: folder of the embedding set, relative to the index or absolute.
         factory: the FAISS factory string of every shard.
         shards: FAISS files; ids run through them in order.
-        rows: vectors in all shards.
+        rows: vectors in all shards, those of removed images too.
         search: parameters of a search, e.g. ``{"nprobe": 16}``.
         recall: recall@k against exact search, measured on held-back queries.
         config: what the build was asked for.
+        generation: how often the index was changed since it was built.
+        embedding_manifest: the manifest of its embedding set, a file in that folder.
+        removed: which rows are removed (:mod:`simat.tombstones`), a file of so many removed rows; None where none are.
     """
 
     space: EmbeddingSpace
@@ -116,13 +125,23 @@ class IndexManifest:
     search: Mapping[str, int] = field(default_factory=dict)
     recall: Mapping[str, float] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    generation: int = 0
+    embedding_manifest: str = NAME
+    removed: FileEntry | None = None
+
+    @property
+    def images(self) -> int:
+        """How many rows are not removed."""
+        return self.rows - (self.removed.rows if self.removed else 0)
 
 
-def write_manifest(folder: Path, manifest: EmbeddingManifest | IndexManifest) -> None:
-    """Write ``folder/manifest.json``; the last file of a build, it makes the folder whole."""
+def write_manifest(folder: Path, manifest: EmbeddingManifest | IndexManifest, name: str = NAME) -> None:
+    """Write ``folder/name``; the last file of a build or of a generation, it makes the folder whole."""
     kind = "index" if isinstance(manifest, IndexManifest) else "embeddings"
-    document = {"format": f"simat/{kind}", "version": FORMAT_VERSION, **asdict(manifest)}
-    write_text(folder / NAME, json.dumps(document, indent=1) + "\n")
+    # What an older simat would overlook must not be opened by it.
+    newer = manifest.generation if isinstance(manifest, IndexManifest) else manifest.folders
+    document = {"format": f"simat/{kind}", "version": FORMAT_VERSION if newer else 1, **asdict(manifest)}
+    write_text(folder / name, json.dumps(document, indent=1) + "\n")
 
 
 def read_index_manifest(folder: Path) -> IndexManifest:
@@ -134,27 +153,29 @@ def read_index_manifest(folder: Path) -> IndexManifest:
     document = _read(folder, "index")
     with _damaged(folder):
         document["shards"] = tuple(FileEntry(**entry) for entry in document["shards"])
+        removed = document.get("removed")
+        document["removed"] = FileEntry(**removed) if removed else None
         return _build(IndexManifest, document)
 
 
-def read_embedding_manifest(folder: Path) -> EmbeddingManifest:
-    """Read and check the manifest of an embedding set; raises as :func:`read_index_manifest` does."""
-    document = _read(folder, "embeddings")
-    with _damaged(folder):
+def read_embedding_manifest(folder: Path, name: str = NAME) -> EmbeddingManifest:
+    """Read and check ``folder/name``, the manifest of an embedding set; raises as :func:`read_index_manifest` does."""
+    document = _read(folder, "embeddings", name)
+    with _damaged(folder, name):
         document["parts"] = tuple(FileEntry(**entry) for entry in document["parts"])
         document["rejected"] = FileEntry(**document["rejected"]) if document["rejected"] else None
         return _build(EmbeddingManifest, document)
 
 
-def _read(folder: Path, kind: str) -> dict[str, Any]:
-    path = folder / NAME
+def _read(folder: Path, kind: str, name: str = NAME) -> dict[str, Any]:
+    path = folder / name
     if not path.is_file():
         if (folder / "building.json").is_file():
             raise StorageError(
                 "the index is half built", got=str(folder), remedy="run the same 'simat index build' again to resume"
             )
         raise StorageError("no index here", got=str(folder), remedy="make one with 'simat index build PHOTOS INDEX'")
-    with _damaged(folder):
+    with _damaged(folder, name):
         document = json.loads(path.read_bytes())
         format_name, version = document.pop("format"), document.pop("version")
     if format_name != f"simat/{kind}":
@@ -176,10 +197,10 @@ def _build(kind: type[M], document: dict[str, Any]) -> M:
 
 
 @contextmanager
-def _damaged(folder: Path) -> Iterator[None]:
+def _damaged(folder: Path, name: str = NAME) -> Iterator[None]:
     """Whatever a document of another shape makes Python raise means one thing."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        got = str(folder / NAME)
+        got = str(folder / name)
         raise StorageError("the manifest is damaged", got=got, remedy="build the index again") from error

@@ -137,8 +137,8 @@ def test_damage_is_told_by_whatever_opens_the_index(
 @pytest.mark.parametrize("manifest", ["manifest.json", "embeddings/manifest.json"])
 def test_a_newer_format_asks_for_an_upgrade(index: Path, manifest: str) -> None:
     document = json.loads((index / manifest).read_text())
-    (index / manifest).write_text(json.dumps({**document, "version": 2}))
-    with pytest.raises(StorageError, match=r"format version 2 is newer than 1, .* upgrade simat"):
+    (index / manifest).write_text(json.dumps({**document, "version": 3}))
+    with pytest.raises(StorageError, match=r"format version 3 is newer than 2, .* upgrade simat"):
         describe(index)
 
 

@@ -13,9 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval"},
-    {"encoders", "embeddings", "heads", "manifest"},
+    {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval", "selection"},
+    {"encoders", "embeddings", "heads", "manifest", "tombstones"},
     {"asking", "compose", "composers", "searcher", "generators"},
+    {"opened"},
     {"backends"},
     {"studios"},
     {"engine"},

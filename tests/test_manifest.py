@@ -33,7 +33,13 @@ READ = {"index": read_index_manifest, "embeddings": read_embedding_manifest}
 MANIFESTS = {"index": INDEX, "embeddings": EMBEDDINGS}
 
 
-@given(st.builds(EmbeddingManifest, SPACES, NAME, PARTS, COUNT, COUNT, st.none() | ENTRIES, CONFIG))
+@given(
+    st.builds(
+        EmbeddingManifest,
+        *(SPACES, NAME, PARTS, COUNT, COUNT, st.none() | ENTRIES, CONFIG),
+        st.dictionaries(NAME, NAME, max_size=2),
+    )
+)
 def test_embedding_manifest_written_then_read_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, manifest: EmbeddingManifest
 ) -> None:
@@ -53,6 +59,9 @@ def test_embedding_manifest_written_then_read_is_the_same(
         st.dictionaries(NAME, st.integers(), max_size=2),
         st.dictionaries(NAME, st.floats(0, 1), max_size=2),
         CONFIG,
+        COUNT,
+        NAME,
+        st.none() | ENTRIES,
     )
 )
 def test_index_manifest_written_then_read_is_the_same(
@@ -80,15 +89,15 @@ def rewrite(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("kind", READ)
 def test_manifest_of_a_newer_version_is_refused(tmp_path: Path, kind: str) -> None:
     write_manifest(tmp_path, MANIFESTS[kind])
-    rewrite(tmp_path, version=2)
-    with pytest.raises(StorageError, match=r"format version 2 is newer than 1.*; upgrade simat"):
+    rewrite(tmp_path, version=3)
+    with pytest.raises(StorageError, match=r"format version 3 is newer than 2.*; upgrade simat"):
         READ[kind](tmp_path)
 
 
 @pytest.mark.parametrize("kind", READ)
 def test_manifest_of_a_newer_version_is_refused_whatever_else_changed(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"format": f"simat/{kind}", "version": 2, "space": "elsewhere"}))
-    with pytest.raises(StorageError, match="format version 2 is newer than 1"):
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": f"simat/{kind}", "version": 3, "space": "elsewhere"}))
+    with pytest.raises(StorageError, match="format version 3 is newer than 2"):
         READ[kind](tmp_path)
 
 

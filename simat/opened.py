@@ -1,0 +1,91 @@
+"""An open index: the parts of one generation that belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from simat.embeddings import EmbeddingSet, ImageRow
+from simat.encoders.runtime import RuntimeOptions
+from simat.errors import QueryError, StorageError
+from simat.manifest import IndexManifest, read_embedding_manifest, read_index_manifest
+from simat.searcher import Searcher, open_shards, require_faiss
+from simat.selection import Selection
+from simat.tombstones import read_removed
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What an engine answers from.
+
+    Attributes:
+        folder: where the index is.
+        manifest: what it holds.
+        embeddings: metadata and vectors by id, those of removed images too.
+        searcher: finds what is not removed.
+        removed: the rows that are; None where none are.
+    """
+
+    folder: Path
+    manifest: IndexManifest
+    embeddings: EmbeddingSet
+    searcher: Searcher
+    removed: Selection | None = None
+
+    def __len__(self) -> int:
+        return self.manifest.images
+
+    def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
+        """Metadata of the images ``ids``, in that order.
+
+        Raises:
+            QueryError: there is no image with such an id, or it was removed.
+        """
+        if self.removed is not None:
+            gone = next((int(i) for i in ids if int(i) in self.removed), None)
+            if gone is not None:
+                raise QueryError("the image with this id was removed", got=gone)
+        return self.embeddings.rows(ids)
+
+    def changed(self) -> bool:
+        """Whether the folder holds another generation, or another index, by now."""
+        try:
+            index = read_index_manifest(self.folder)
+            now = read_embedding_manifest(self.folder / index.embeddings, index.embedding_manifest)
+        except StorageError:
+            return True
+        return (index, now) != (self.manifest, self.embeddings.manifest)
+
+
+def open_index(folder: Path, root: Path | None = None, options: RuntimeOptions | None = None) -> Opened:
+    """Open the index in ``folder`` as it is now; who changes it later does not disturb what is open.
+
+    Args:
+        folder: made by ``simat index build``.
+        root: where the images are now, if they moved since the build.
+        options: how many threads search.
+
+    Raises:
+        StorageError: no index, half built, damaged, or of a newer format.
+        SpaceMismatchError: the shards and the embedding set are of different spaces.
+    """
+    require_faiss()
+    while True:
+        manifest = read_index_manifest(folder)
+        try:
+            return _open(folder, manifest, root, options or RuntimeOptions())
+        except StorageError:
+            if read_index_manifest(folder) == manifest:
+                raise
+            # It was changed in this very moment, and files of the old generation are gone.
+
+
+def _open(folder: Path, manifest: IndexManifest, root: Path | None, options: RuntimeOptions) -> Opened:
+    embeddings = EmbeddingSet.of_index(folder, manifest, root)
+    manifest.space.require(embeddings.manifest.space)
+    removed = read_removed(folder, manifest)
+    searcher = Searcher(open_shards(folder, manifest), manifest.search, options.cores)
+    return Opened(folder, manifest, embeddings, searcher, removed)
