@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int
@@ -108,14 +108,16 @@ def _write(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
     with atomic(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            row_group_size=ROW_GROUP,
-            use_dictionary=False,
-            write_statistics=False,
-            compression={name: "NONE" if name == "embedding" else "ZSTD" for name in table.column_names},
-        )
+        pq.write_table(table, temporary, row_group_size=ROW_GROUP, **part_options(table.column_names))
+
+
+def part_options(columns: Sequence[str]) -> dict[str, Any]:
+    """How pyarrow writes a part: vectors as they are, side by side, so that they can be mapped."""
+    return {
+        "use_dictionary": False,
+        "write_statistics": False,
+        "compression": {name: "NONE" if name == "embedding" else "ZSTD" for name in columns},
+    }
 
 
 def write_rejected(path: Path, rejected: Sequence[Rejected]) -> None:
@@ -216,6 +218,13 @@ class PartReader:
             with self._lock:
                 column = self._open(path).read(["caption"])["caption"]
             yield from column.to_pylist()
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The columns (None: all) of every part, in the order of the ids."""
+        for path in self._paths:
+            with self._lock:
+                table = self._open(path).read(None if columns is None else list(columns))
+            yield table
 
     def hold(self) -> None:
         """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""
