@@ -1,0 +1,66 @@
+"""The names that images from several folders have in one index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+from simat.embeddings import EmbeddingSet
+
+
+class Places:
+    """Gives images of any folder names that lead back to them.
+
+    A folder below the root is named from there; any other gets a first component of its own, such as ``@2``.
+
+    Args:
+        root: what the paths of the index are relative to.
+        folders: the first components that stand for other folders.
+
+    Attributes:
+        folders: as given, and those that were needed since.
+    """
+
+    def __init__(self, root: Path, folders: Mapping[str, str] | None = None) -> None:
+        self._root, self.folders = root, dict(folders or {})
+
+    @classmethod
+    def of(cls, embeddings: EmbeddingSet) -> Places:
+        """Those of an embedding set."""
+        return cls(embeddings.root, embeddings.manifest.folders)
+
+    def prefix(self, folder: Path) -> str:
+        """What to put before the paths relative to ``folder``: nothing, or text that ends with a slash."""
+        for name, base in [("", self._root), *((name, Path(base)) for name, base in self.folders.items())]:
+            inner = relative(folder, base)
+            first = inner.partition("/")[0] if inner is not None else ""
+            if inner is not None and (name or first not in self.folders):
+                return "".join(f"{part}/" for part in (name, inner) if part)
+        name = next(name for name in self._names() if name not in self.folders)
+        self.folders[name] = os.path.normpath(folder.absolute())
+        return f"{name}/"
+
+    def name(self, path: str) -> str:
+        """The name of an image that is given by a name or by the path of its file."""
+        if not Path(path).is_absolute():
+            return path
+        for name, base in [("", self._root), *((name, Path(base)) for name, base in self.folders.items())]:
+            inner = relative(Path(path), base)
+            if inner is not None:
+                return f"{name}/{inner}" if name else inner
+        return path
+
+    def _names(self) -> Iterator[str]:
+        taken = (f"@{number}" for number in count(2))
+        return (name for name in taken if not (self._root / name).exists())
+
+
+def relative(path: Path, base: Path) -> str | None:
+    """The path from ``base`` to what lies in it, without links being followed; None where it lies elsewhere."""
+    path, base = (Path(os.path.normpath(one.absolute())) for one in (path, base))
+    if not path.is_relative_to(base):
+        return None
+    inner = str(path.relative_to(base))
+    return "" if inner == "." else inner
