@@ -29,6 +29,7 @@ from benchmarks.clip_retrieval import NAME, back, write_folder, write_weights
 from benchmarks.common import Facts, cores, median, parser, private_cache, run, temporary_folder
 from benchmarks.loads import Load, LoadError, ask, free_port, load, server
 from benchmarks.query import random_rows, write_index
+from simat.encoders.runtime import PRECISIONS, RuntimeOptions
 from simat.engine import Engine
 
 K = 10
@@ -120,8 +121,8 @@ class Work:
 def measure(options: argparse.Namespace) -> Facts:
     """Make weights and index, start the servers, and put every load on each of them."""
     with temporary_folder() as folder, private_cache(folder / "cache"), ExitStack() as servers:
-        work = prepare(folder, options.rows)
-        ours = servers.enter_context(serving(folder / "index", folder / "simat.log"))
+        work = prepare(folder, options.rows, options.precision)
+        ours = servers.enter_context(serving(folder / "index", folder / "simat.log", options.precision))
         theirs = None
         if options.clip_retrieval is not None:
             write_folder(work.engine, folder / "theirs")
@@ -129,7 +130,12 @@ def measure(options: argparse.Namespace) -> Facts:
             theirs = servers.enter_context(back(options.clip_retrieval.absolute(), folder / "theirs", encoder))
             require_agreement(work, ours, theirs)
         bench = Bench(work, folder, options.seconds, options.rounds)
-        facts: Facts = {"rows": options.rows, "dim": work.engine.space.dim, "seconds": options.seconds}
+        facts: Facts = {
+            "precision": options.precision,
+            "rows": options.rows,
+            "dim": work.engine.space.dim,
+            "seconds": options.seconds,
+        }
         facts |= {kind: {f"at_{n}": bench.served(kind, n, ours) for n in options.clients} for kind in options.kinds}
         if theirs is not None:
             kinds = [kind for kind in ("text", "vector") if kind in options.kinds]
@@ -138,10 +144,10 @@ def measure(options: argparse.Namespace) -> Facts:
         return facts
 
 
-def prepare(folder: Path, rows: int) -> Work:
+def prepare(folder: Path, rows: int, precision: str) -> Work:
     """An index of random vectors in the space of seeded random weights, and its shard read by FAISS alone."""
     spec = write_weights(folder / "weights.pt")
-    encoder = simat.load_encoder(spec)
+    encoder = simat.load_encoder(spec, RuntimeOptions(precision))  # type: ignore[arg-type]
     (folder / "index").mkdir()
     write_index(folder / "index", rows, encoder.space)
     engine = simat.open(folder / "index", encoder)
@@ -154,12 +160,13 @@ def prepare(folder: Path, rows: int) -> Work:
 
 
 @contextmanager
-def serving(index: Path, log: Path) -> Iterator[str]:
+def serving(index: Path, log: Path, precision: str) -> Iterator[str]:
     """Run ``simat serve``; gives its address."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     program = str(Path(sys.executable).with_name("simat"))
-    with server([program, "serve", str(index), "--port", str(port), "--no-page"], f"{url}/readyz", log):
+    command = [program, "serve", str(index), "--port", str(port), "--no-page", "--precision", precision]
+    with server(command, f"{url}/readyz", log):
         yield url
 
 
@@ -187,7 +194,8 @@ class Bench:
             loads.append(self._load(url + path, self.work.questions(kind, self._bodies()), clients))
             bare.append(per_second(self.work.alone(kind, clients), self.seconds))
         alone = median(bare)
-        return {**figures(loads), "bare_per_second": alone, "over_bare": figures(loads)["per_second"] / alone}
+        facts: Facts = {**figures(loads), "bare_per_second": alone}
+        return told(f"{kind} at {clients}", {**facts, "over_bare": facts["per_second"] / alone})
 
     def compared(self, kind: str, clients: int, ours: str, theirs: str) -> Facts:
         """Our server beside theirs, with the same bodies."""
@@ -197,7 +205,8 @@ class Bench:
             for url in (ours, theirs):
                 loads[url].append(self._load(f"{url}/knn-service", bodies, clients))
         us, them = figures(loads[ours]), figures(loads[theirs])
-        return {"ours": us, "theirs": them, "times": us["per_second"] / them["per_second"]}
+        facts: Facts = {"ours": us, "theirs": them, "times": us["per_second"] / them["per_second"]}
+        return told(f"{kind} at {clients}, clip-retrieval", facts)
 
     def _bodies(self) -> int:
         return round(self.seconds * BODIES)
@@ -209,6 +218,12 @@ class Bench:
 def figures(loads: Sequence[Load]) -> Facts:
     """Medians over the rounds."""
     return {name: median([getattr(one, name) for one in loads]) for name in ("per_second", "p50_ms", "p99_ms")}
+
+
+def told(what: str, facts: Facts) -> Facts:
+    """Say on the error stream what is known so far: all of it takes half an hour."""
+    print(f"{what}: {facts}", file=sys.stderr, flush=True)
+    return facts
 
 
 def per_second(batch: Callable[[], int], seconds: float) -> float:
@@ -238,8 +253,9 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=100_000, help="vectors (100000)")
     arguments.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64], help="at once (1 8 64)")
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of questions (all)")
-    arguments.add_argument("--seconds", type=float, default=10.0, help="of every load (10)")
+    arguments.add_argument("--seconds", type=float, default=20.0, help="of every load (20)")
     arguments.add_argument("--rounds", type=int, default=3, help="of every load (3)")
+    arguments.add_argument("--precision", choices=PRECISIONS, default="f32", help="of our encoder (f32)")
     arguments.add_argument("--clip-retrieval", type=Path, metavar="VENV", help="virtual environment that has it")
     run(arguments, measure)
 

@@ -75,18 +75,19 @@ def build_index(
     root = Path(config.photos)
     if not root.is_dir():
         raise BuildError("no such folder of photos", got=str(root))
+    own = encoder is not None
     encoder = encoder or load_image_encoder(config.spec, machine.runtime(config.precision))
     _check(config, machine, encoder)
     created = enter(folder)
     with locked(folder):
         if (folder / NAME).exists():
             return finished(folder, config, progress)
-        build = _Build(folder, root, config, machine, progress, encoder)
+        build = _Build(folder, root, config, machine, progress, encoder, own)
         del encoder
         try:
             return build.run()
         except NothingToIndexError:
-            _leave(folder, created)
+            leave(folder, created)
             raise
 
 
@@ -98,11 +99,19 @@ class _Build:
     """One run of a build that is not finished."""
 
     def __init__(
-        self, folder: Path, root: Path, config: BuildConfig, machine: Machine, progress: Progress, encoder: ImageEncoder
+        self,
+        folder: Path,
+        root: Path,
+        config: BuildConfig,
+        machine: Machine,
+        progress: Progress,
+        encoder: ImageEncoder,
+        own: bool,
     ) -> None:
         self._folder, self._root, self._config, self._machine = folder, root, config, machine
         self._progress, self._space = progress, portable(encoder.space)
         self._encoder: ImageEncoder | None = encoder
+        self._own = own  # an object of the caller's, which no other machine can load by its spec
 
     def run(self) -> Built:
         remove_leftovers(self._folder)
@@ -157,7 +166,7 @@ class _Build:
     def _embed(self, files: int) -> None:
         folder = self._folder / EMBEDDINGS
         assert self._encoder is not None
-        embedder = Embedder(folder, self._root, self._encoder, self._config.part_size)
+        embedder = self._embedder(folder, self._encoder)
         done = embedder.run(self._folder / SCAN, files, self._machine.decoders, self._progress)
         rejected = self._gather_rejected(folder)
         if not done.rows:
@@ -165,6 +174,13 @@ class _Build:
                 f"none of the {files} image files can be read", got=f"{rejected[0].path!r}: {rejected[0].reason}"
             )
         write_manifest(folder, self._manifest(folder, done, len(rejected)))
+
+    def _embedder(self, folder: Path, encoder: ImageEncoder) -> Embedder:
+        if self._machine.engine == "local":
+            return Embedder(folder, self._root, encoder, self._config.part_size)
+        from indexing.ray_engine import RayEmbedder
+
+        return RayEmbedder(folder, self._root, encoder, self._config, self._machine, self._own)
 
     def _gather_rejected(self, folder: Path) -> list[Rejected]:
         """One list from those of the parts, which stay until the build is whole: it may be killed here."""
@@ -236,7 +252,8 @@ def enter(folder: Path) -> bool:
     return created
 
 
-def _leave(folder: Path, created: bool) -> None:
+def leave(folder: Path, created: bool) -> None:
+    """Remove what a build that has nothing to index has left behind, and the folder where it was ``created``."""
     for name in (STATE, SCAN, ".lock"):
         (folder / name).unlink(missing_ok=True)
     for name in (EMBEDDINGS, SHARDS, HEADS):

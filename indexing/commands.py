@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from indexing.exchange_commands import export_vectors, import_vectors
 from simat.cli.console import console, print_json, progress
 from simat.files import human
 
@@ -18,6 +19,8 @@ app = typer.Typer(
 )
 IndexArgument = Annotated[Path, typer.Argument(help="Folder of the index.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+app.command("import")(import_vectors)
+app.command("export")(export_vectors)
 
 
 @app.command()
@@ -33,6 +36,8 @@ def build(
     recall: Annotated[float | None, typer.Option(help="recall@10 to tune for.", show_default="0.95")] = None,
     precision: Annotated[str | None, typer.Option(help="f32 or bf16.", show_default="f32")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")] = "auto",
+    engine: Annotated[str, typer.Option(help="Who embeds: local, or ray for the machines of a cluster.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster: HOST:PORT, or auto.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; flags go before it.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -52,11 +57,11 @@ def build(
     }
     settings = BuildConfig.read(config, flags)
     with progress() as bars:
-        built = build_index(index, settings, Machine(workers, device), bars)
+        built = build_index(index, settings, Machine(workers, device, None, engine, address), bars)
     if json:
         print_json(built_document(built))
     else:
-        _print_built(built)
+        print_built(built)
 
 
 @app.command()
@@ -74,7 +79,7 @@ def project(
     if json:
         print_json(built_document(built))
     else:
-        _print_built(built)
+        print_built(built)
 
 
 @app.command()
@@ -147,7 +152,8 @@ def built_document(built: Built) -> dict[str, Any]:
     }
 
 
-def _print_built(built: Built) -> None:
+def print_built(built: Built) -> None:
+    """A finished build in a few lines, for people."""
     facts = built_document(built)
     out = console()
     out.print(

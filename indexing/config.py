@@ -11,6 +11,7 @@ from typing import Any
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError
 
+ENGINES = ("local", "ray")
 SHARD_SETTINGS = ("factory", "shard_size", "memory", "target_recall")  # they do not touch the embedding set
 
 
@@ -99,11 +100,27 @@ def _read_toml(file: Path, kinds: Mapping[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a build may use; changes how fast it is, not what it writes."""
+    """What a build may use; changes how fast it is, not what it writes.
+
+    Attributes:
+        workers: decoder processes; on a cluster, those of each of its workers. None for one per core.
+        device: ``auto``, ``cpu``, ``cuda`` or ``torch``.
+        threads: CPU threads; None for every core.
+        engine: who embeds: ``local``, this machine alone, or ``ray``, the machines of a cluster.
+        address: of the cluster: ``HOST:PORT`` or ``auto``; None for one that is this machine alone.
+    """
 
     workers: int | None = None
     device: str = "auto"
     threads: int | None = None
+    engine: str = "local"
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise BuildError("no such engine", got=repr(self.engine), remedy=f"use {' or '.join(ENGINES)}")
+        if self.address is not None and self.engine != "ray":
+            raise BuildError("an address is of a Ray cluster", got=self.address, remedy="give --engine ray as well")
 
     def runtime(self, precision: str) -> RuntimeOptions:
         """Options of the encoder."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -63,6 +64,15 @@ class SeenFiles:
         self._path.unlink(missing_ok=True)
 
 
+@runtime_checkable
+class Seen(Protocol):
+    """Knows who came first with the same bytes."""
+
+    def first(self, sha256: str, id: int) -> int:
+        """The id that was first given with this SHA-256; ``id`` when it is new."""
+        ...
+
+
 class Embedder:
     """Writes the parts of one embedding set.
 
@@ -110,29 +120,42 @@ class Embedder:
         progress.start("embed", files, "images")
         progress.advance(min(finished * self._part_size, files))
         try:
-            with DecodePool(workers, self._transform) as pool, ThreadPoolExecutor(1) as caller:
-                for part, start in enumerate(starts[finished:], finished):
-                    paths = read_scan(scan, start, start + self._part_size)
-                    self._write(part, PartBuilder(self._encoder, caller, seen, done.rows), paths, pool, done, progress)
+            self._fill(scan, starts[finished:], workers, seen, done, progress)
         finally:
             seen.close()
         return done
 
-    def _write(
-        self, part: int, builder: PartBuilder, paths: list[str], pool: DecodePool, done: Embedded, progress: Progress
+    def _fill(
+        self, scan: Path, starts: Sequence[int], workers: int, seen: SeenFiles, done: Embedded, progress: Progress
     ) -> None:
-        outcomes = pool.decode(str(self._root / path) for path in paths)
-        for path, (record, pixels) in zip(paths, outcomes, strict=True):
-            builder.add(path, record, pixels)
-            progress.advance(1)
-        earlier = PartReader(self._folder, done.parts)
-        vectors = builder.vectors(earlier)
-        rejected = self._rejections(part)
-        rejected.unlink(missing_ok=True)
-        if builder.rejected:
-            write_rejected(rejected, builder.rejected)
-        write_part(self._part(part), done.rows, builder.rows, vectors)  # the part's last file: it is done
-        self._count(part, len(builder.rows), builder.duplicates, len(builder.rejected), done)
+        """Write the parts that begin at ``starts``, the places of their first files in the scan."""
+        with DecodePool(workers, self._transform) as pool, ThreadPoolExecutor(1) as caller:
+            for start in starts:
+                paths = read_scan(scan, start, start + self._part_size)
+                builder = PartBuilder(self._encoder, caller, seen, done.rows)
+                outcomes = pool.decode(str(self._root / path) for path in paths)
+                for path, (record, pixels) in zip(paths, outcomes, strict=True):
+                    builder.add(path, record, pixels)
+                    progress.advance(1)
+                vectors = builder.vectors(PartReader(self._folder, done.parts))
+                self._settle(builder.rows, builder.rejected, vectors, builder.duplicates, done)
+
+    def _settle(
+        self,
+        rows: Sequence[ImageRow],
+        rejected: Sequence[Rejected],
+        vectors: Float32[np.ndarray, "n d"],
+        duplicates: int,
+        done: Embedded,
+    ) -> None:
+        """Write the next part and what it rejected."""
+        part = len(done.parts)
+        rejections = self._rejections(part)
+        rejections.unlink(missing_ok=True)
+        if rejected:
+            write_rejected(rejections, rejected)
+        write_part(self._part(part), done.rows, rows, vectors)  # the part's last file: it is done
+        self._count(part, len(rows), duplicates, len(rejected), done)
 
     def _recount(self, part: int, done: Embedded, seen: SeenFiles) -> None:
         """Learn from a finished part what an uninterrupted run would know."""
@@ -160,7 +183,7 @@ class Embedder:
 class PartBuilder:
     """Collects the rows of one part while the encoder works on the batches before."""
 
-    def __init__(self, encoder: ImageEncoder, caller: ThreadPoolExecutor, seen: SeenFiles, first_id: int) -> None:
+    def __init__(self, encoder: ImageEncoder, caller: ThreadPoolExecutor, seen: Seen, first_id: int) -> None:
         self._encoder, self._caller, self._seen, self._first_id = encoder, caller, seen, first_id
         self.rows: list[ImageRow] = []
         self.rejected: list[Rejected] = []

@@ -3,7 +3,8 @@
 Columns of a part: ``id`` int64, running through the parts in order; ``path`` string, relative to the manifest's
 ``root``; ``path_bytes`` binary, only where the name is not valid UTF-8 (``path`` then shows U+FFFD); ``sha256``
 string (hex) of the file; ``width``, ``height`` int32, upright; ``caption`` string or null; ``embedding``
-fixed_size_list<float16>[d], a unit row.
+fixed_size_list<float16>[d], a unit row. Before ``embedding`` there may be more columns, which the source of the images
+brought along; all parts have the same.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 ROW_GROUP = 256  # rows read to fetch one: small enough for queries, large enough for scans
 OPEN_PARTS = 256
 METADATA = ["path", "path_bytes", "sha256", "width", "height", "caption"]
+FIXED = frozenset({"id", *METADATA, "embedding"})
 REMEMBERED_GROUPS = 1024  # row groups whose metadata is kept: some 40 MB
 
 
@@ -72,8 +74,22 @@ def schema(dim: int) -> pa.Schema:
     )
 
 
-def write_part(path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Float32[np.ndarray, "n d"]) -> None:
-    """Write one part, whole or not at all; ids run from ``first_id``."""
+def write_part(
+    path: Path,
+    first_id: int,
+    rows: Sequence[ImageRow],
+    vectors: Float32[np.ndarray, "n d"],
+    more: pa.Table | None = None,
+) -> None:
+    """Write one part, whole or not at all; ids run from ``first_id``.
+
+    Args:
+        path: of the part.
+        first_id: of the first row.
+        rows: what is known of every image.
+        vectors: unit rows.
+        more: n rows of further columns, none of them named as a fixed one.
+    """
     import pyarrow as pa
 
     dim = vectors.shape[1]
@@ -91,7 +107,7 @@ def write_part(path: Path, first_id: int, rows: Sequence[ImageRow], vectors: Flo
         ],
         schema=schema(dim),
     )
-    _write(path, table)
+    _write(path, table if more is None else _with_columns(table, more))
 
 
 def write_projected(path: Path, table: pa.Table, vectors: Float32[np.ndarray, "n d"]) -> None:
@@ -101,7 +117,17 @@ def write_projected(path: Path, table: pa.Table, vectors: Float32[np.ndarray, "n
     kind = schema(vectors.shape[1])
     column = pa.FixedSizeListArray.from_arrays(pa.array(to_half(vectors).ravel()), type=kind.field("embedding").type)
     place = table.column_names.index("embedding")
-    _write(path, table.set_column(place, kind.field("embedding"), column).cast(kind))
+    fixed = table.set_column(place, kind.field("embedding"), column).select(kind.names).cast(kind)
+    _write(path, _with_columns(fixed, table.drop_columns(kind.names)))
+
+
+def _with_columns(table: pa.Table, more: pa.Table) -> pa.Table:
+    """The further columns put before the embedding."""
+    import pyarrow as pa
+
+    for name in more.column_names:
+        table = table.add_column(table.num_columns - 1, pa.field(name, more.schema.field(name).type), more[name])
+    return table
 
 
 def _write(path: Path, table: pa.Table) -> None:
@@ -225,6 +251,21 @@ class PartReader:
             with self._lock:
                 table = self._open(path).read(None if columns is None else list(columns))
             yield table
+
+    @property
+    def counts(self) -> list[int]:
+        """The rows of every part."""
+        return self._counts
+
+    def part_schema(self, part: int) -> pa.Schema:
+        """The columns of a part, those that its source brought along too."""
+        with self._lock:
+            return self._open(self._paths[part]).schema_arrow
+
+    def part_column(self, part: int, name: str) -> pa.ChunkedArray:
+        """One column of a part."""
+        with self._lock:
+            return self._open(self._paths[part]).read([name])[name]
 
     def hold(self) -> None:
         """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from simat import containers
 from simat.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # JPEG opens MPO, the format of many phones, too
@@ -116,26 +116,12 @@ class ImageTransform:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """The bytes of a regular file of at most ``MAX_BYTES``.
+    """The bytes of a regular file, or of a picture inside a container, of at most ``MAX_BYTES``.
 
     Raises:
         ImageError: missing, unreadable, empty, too large, or no regular file.
     """
-    path = Path(path)
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError("a folder that cannot be read", got=path.name)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block for ever
-            raise ImageError("not a regular file", got=path.name)
-        if status.st_size > MAX_BYTES:
-            raise ImageError(f"larger than {MAX_BYTES >> 20} MiB", got=f"{status.st_size >> 20} MiB")
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read the file: {error.strerror or error}", got=str(path)) from error
-    if not data:
-        raise ImageError("the file is empty")
-    return data
+    return containers.read_bytes(Path(path), MAX_BYTES)
 
 
 def decode(data: bytes, draft_edge: int | None = None) -> Image.Image:

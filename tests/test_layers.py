@@ -13,9 +13,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"errors", "edits", "types", "vectors", "images", "files", "plugins", "progress", "retrieval", "selection"},
+    {
+        "containers",
+        "errors",
+        "edits",
+        "types",
+        "vectors",
+        "images",
+        "files",
+        "plugins",
+        "progress",
+        "retrieval",
+        "tables",
+        "tars",
+        "selection",
+    },
     {"encoders", "embeddings", "heads", "manifest", "tombstones"},
-    {"asking", "compose", "composers", "searcher", "generators"},
+    {"asking", "compose", "composers", "searcher", "generators", "where"},
     {"opened"},
     {"backends"},
     {"studios"},
@@ -34,7 +48,7 @@ PACKAGES = {
 }
 HEAVY = (
     *("torch", "openvino", "faiss", "open_clip", "timm", "transformers", "sentence_transformers"),
-    *("diffusers", "pyarrow"),
+    *("diffusers", "pyarrow", "duckdb"),
 )
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in PACKAGES}
 
