@@ -1,7 +1,7 @@
 """The list of what a build reads, on disk; and the image files of a folder in an order of their own.
 
-The list is a Parquet file: ``path``, ``path_bytes``, ``caption``, ``facts`` (JSON). It remembers the types of the facts'
-columns, so that every part gets the same.
+The list is a Parquet file: ``path``, ``path_bytes``, ``caption``, ``facts`` (JSON). It remembers the types of the
+facts' columns, so that every part gets the same.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _walk(root: str, prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
         if entry.is_dir(follow_symlinks=False):
             folders.append(path + "/")
         elif Path(entry.name).suffix.lower() in SUFFIXES and not _leads_to_folder(entry):
-            yield path, sidecars(path, lambda beside: beside.rpartition("/")[2] in names)  # noqa: B023
+            yield path, sidecars(path, lambda beside: beside.rpartition("/")[2] in names)
     for folder in folders:
         try:
             yield from _walk(root, folder)

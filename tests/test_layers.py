@@ -13,21 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {
-        "containers",
-        "errors",
-        "edits",
-        "types",
-        "vectors",
-        "images",
-        "files",
-        "plugins",
-        "progress",
-        "retrieval",
-        "tables",
-        "tars",
-        "selection",
-    },
+    {"containers", "edits", "errors", "files", "images", "plugins", "progress", "retrieval", "selection", "types"}
+    | {"tables", "tars", "vectors"},
     {"encoders", "embeddings", "heads", "manifest", "tombstones"},
     {"asking", "compose", "composers", "searcher", "generators", "where"},
     {"opened"},

@@ -1,0 +1,128 @@
+"""Where images come from: folders, tars, Parquet and Arrow files, data sets of Hugging Face, and several of them.
+
+Nothing is unpacked: :mod:`simat.containers` reads pictures where they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from indexing.items import Item
+from indexing.sources.folder import Folder
+from indexing.sources.hugging_face import PREFIX, arrow_files
+from indexing.sources.patterns import expanded
+from indexing.sources.rows import Rows
+from indexing.sources.webdataset import Tar
+from simat.containers import TABLES, TAR
+from simat.errors import BuildError
+
+SEPARATOR = "::"
+PACKED = (".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4", ".zip")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Lists images in an order of its own, the same every time.
+
+    Attributes:
+        root: what the paths of its items are relative to.
+    """
+
+    root: Path
+
+    @property
+    def bad_sidecars(self) -> int:
+        """Files beside images that could not be understood, among what was listed so far."""
+        ...
+
+    def items(self) -> Iterator[Item]:
+        """Every image, with what is known of it."""
+        ...
+
+
+class Several:
+    """Sources one after another.
+
+    Attributes:
+        root: the folder that all of their roots are in.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self.root = Path(os.path.commonpath([source.root.absolute() for source in sources]))
+
+    def items(self) -> Iterator[Item]:
+        """Every image, with what is known of it."""
+        for source in self._sources:
+            prefix = source.root.absolute().relative_to(self.root)
+            for item in source.items():
+                yield Item(os.fspath(prefix / item.path), item.caption, item.facts) if prefix.parts else item
+
+    @property
+    def bad_sidecars(self) -> int:
+        """Files beside images that could not be understood."""
+        return sum(source.bad_sidecars for source in self._sources)
+
+
+def absolute(words: Sequence[str]) -> str:
+    """What a command was given, as one text that means the same in any folder: paths absolute, joined by ``::``."""
+    named = [word if word.startswith(PREFIX) else os.fspath(Path(word).expanduser().absolute()) for word in words]
+    return SEPARATOR.join(named)
+
+
+def open_source(text: str, image_column: str = "", caption_column: str = "") -> Source:
+    """The images of a folder, a tar, a table or a data set, or of several joined by ``::``, each perhaps a pattern.
+
+    Args:
+        text: ``FOLDER``, ``x.tar``, ``{00000..00012}.tar``, ``x.parquet``, ``x.arrow``, ``hf:FOLDER``
+            or ``hf:NAME:SPLIT``.
+        image_column: of tables, where it cannot be told from types and names.
+        caption_column: of tables, where it is neither ``caption`` nor ``text``.
+
+    Raises:
+        BuildError: nothing is there, or it cannot be read.
+    """
+    words = [text] if _exists(text) else text.split(SEPARATOR)
+    paths = list(dict.fromkeys(path for word in words for path in _paths(word)))
+    sources = [_open(path, image_column, caption_column) for path in paths]
+    if not sources:
+        raise BuildError("no files of images", got=text)
+    return sources[0] if len(sources) == 1 else Several(sources)
+
+
+def _paths(word: str) -> Iterator[Path]:
+    if word.startswith(PREFIX) and not _exists(word):
+        yield from arrow_files(word.removeprefix(PREFIX))
+    elif _exists(word):
+        yield Path(word)
+    else:
+        yield from (Path(one).expanduser() for one in expanded(word))
+
+
+def _exists(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # longer than any name may be
+        return False
+
+
+def _open(path: Path, image_column: str, caption_column: str) -> Source:
+    if path.is_dir():
+        return Folder(path)
+    kind = path.suffix.lower()
+    if path.name.lower().endswith(PACKED):
+        raise BuildError(
+            "compressed archives cannot be read in place", got=str(path), remedy="unpack it to a plain .tar"
+        )
+    if not path.exists():
+        raise BuildError("no such file" if kind in (TAR, *TABLES) else "no such folder of photos", got=str(path))
+    if kind == TAR:
+        return Tar(path)
+    if kind in TABLES:
+        return Rows(path, image_column, caption_column)
+    raise BuildError(
+        "no source of images", got=str(path), remedy="give a folder, a .tar, a .parquet or .arrow file, or hf:NAME"
+    )
