@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"containers", "edits", "errors", "files", "images", "plugins", "progress", "retrieval", "selection", "types"}
-    | {"tables", "tars", "vectors"},
+    {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "retrieval"}
+    | {"selection", "tables", "tars", "types", "vectors"},
     {"encoders", "embeddings", "heads", "manifest", "tombstones"},
     {"asking", "compose", "composers", "searcher", "generators", "where"},
     {"opened"},
