@@ -15,6 +15,7 @@ from PIL.Image import Image
 from simat.edits import Edit, parse_edits
 from simat.errors import QueryError, SpaceMismatchError
 from simat.images import ImageTransform
+from simat.selection import Selection
 
 ImageInput = str | Path | Image | UInt8[np.ndarray, "height width 3"] | int
 """A path, a picture, an RGB array, or the id of an image in the index."""
@@ -229,6 +230,18 @@ class Accepts:
 
     requires: frozenset[str]
     optional: frozenset[str]
+
+
+@runtime_checkable
+class VectorSearch(Protocol):
+    """Finds the nearest vectors of an index, wherever they are."""
+
+    rows: int
+    dim: int
+
+    def search(self, queries: Float32[np.ndarray, "q d"], k: int, among: Selection | None = None) -> Hits:
+        """The k largest inner products per query, best first, ties by smaller id; only of the rows ``among``."""
+        ...
 
 
 @runtime_checkable

@@ -50,11 +50,11 @@ def logs_end_with_their_test() -> Any:
 @pytest.fixture(autouse=True, scope="session")
 def own_record_of_verified_shards(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Keep the many short-lived indexes of the tests out of the user's record."""
-    import simat.searcher
+    import simat.shardfiles
 
     folder = tmp_path_factory.mktemp("verified")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(simat.searcher, "cache_folder", lambda *parts: folder)
+        patch.setattr(simat.shardfiles, "cache_folder", lambda *parts: folder)
         yield
 
 

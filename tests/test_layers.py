@@ -15,8 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "retrieval"}
     | {"selection", "tables", "tars", "types", "vectors"},
-    {"encoders", "embeddings", "heads", "manifest", "tombstones"},
-    {"asking", "compose", "composers", "searcher", "generators", "where"},
+    {"encoders", "embeddings", "heads", "manifest", "mapping", "tombstones", "vectorstore"},
+    {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "where"},
     {"opened"},
     {"backends"},
     {"studios"},

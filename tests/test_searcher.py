@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from simat import searcher as module
+from simat import shardfiles as module
 from simat.errors import QueryError, StorageError
 from simat.manifest import FileEntry, IndexManifest
 from simat.searcher import Searcher, open_shards, search_parameters

@@ -1,0 +1,203 @@
+"""Slices of an index: how FAISS searches one, all of its rows or the selected ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from simat.selection import Selection
+from simat.shardfiles import require_faiss
+
+MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs more than scanning it
+MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
+SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
+
+Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A slice of work: a shard, or a range of rows of a flat one.
+
+    Attributes:
+        first: id of its first vector.
+        index: searched with FAISS's own ``search``, None where ``vectors`` are given.
+        vectors: a view of a flat shard's rows, searched exhaustively.
+    """
+
+    first: int
+    index: Any | None = None
+    vectors: Float32[np.ndarray, "n d"] | None = None
+
+    def __len__(self) -> int:
+        return int(self.index.ntotal) if self.index is not None else 0 if self.vectors is None else len(self.vectors)
+
+    def best(
+        self,
+        queries: Float32[np.ndarray, "q d"],
+        k: int,
+        search: Mapping[str, int],
+        chosen: Selection | None = None,
+    ) -> Found:
+        """At least the k best: as many more as it takes to see the end of a tie for the last place.
+
+        FAISS keeps any of the rows that tie; which ones, would depend on how the vectors were cut into shards. Among
+        more than ``MAX_TIED`` equals, they are FAISS's choice.
+
+        Args:
+            queries: unit rows.
+            k: how many are wanted.
+            search: parameters such as ``nprobe``.
+            chosen: the rows of this block that may be found; None for all.
+
+        Returns:
+            Scores (−inf where nothing was found) and ids of the index (−1), best first.
+        """
+        rows = len(self) if chosen is None else chosen.count
+        if not len(queries) or not rows:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        last, asked = min(k, rows) - 1, min(k + 1, rows)
+        while True:
+            scores, found = self._search(queries, asked, search, chosen)
+            there = found >= 0
+            tied = there[:, -1] & (scores[:, last] == scores[:, -1])
+            if asked == rows or asked - k > MAX_TIED or not tied.any():
+                return np.where(there, scores, -np.inf).astype(np.float32), np.where(there, found + self.first, -1)
+            asked = min(2 * asked, rows)
+
+    def _search(
+        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        import faiss
+
+        selector = None if chosen is None else _selector(chosen)
+        if self.vectors is not None:
+            if selector is None:
+                found = faiss.knn(queries, self.vectors, k, metric=faiss.METRIC_INNER_PRODUCT)
+                return found[0], found[1]
+            return _scan(queries, self.vectors, k, selector)
+        if chosen is None:
+            found = self.index.search(queries, k, params=search_parameters(self.index, search))  # type: ignore[union-attr]
+            return found[0], found[1]
+        if not self._selects:
+            return self._sifted(queries, k, search, chosen)
+        wider = widened(search, chosen.count / len(self), self._limits)
+        parameters = search_parameters(self.index, wider, selector)
+        scores, rows = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
+        return scores, rows
+
+    def _sifted(
+        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Search all rows for so many that k of those chosen should be among them, where FAISS cannot select."""
+        assert self.index is not None
+        share = chosen.count / len(self)
+        asked = min(math.ceil(k / share) + SLACK, len(self))
+        wider = widened(search, share, self._limits)
+        scores, rows = self.index.search(queries, asked, params=search_parameters(self.index, wider))
+        inside = (rows >= 0) & chosen.mask()[np.maximum(rows, 0)]
+        order = np.argsort(~inside, axis=1, kind="stable")[:, :k]
+        kept = np.take_along_axis(inside, order, 1)
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+        return np.where(kept, scores, -np.inf), np.where(kept, rows, -1)
+
+    @cached_property
+    def _selects(self) -> bool:
+        """Whether this kind of index can leave rows out while it searches."""
+        faiss = require_faiss()
+        inner = _innermost(self.index)
+        return not isinstance(inner, faiss.IndexFastScan | faiss.IndexLSH)
+
+    @cached_property
+    def _limits(self) -> dict[str, int]:
+        faiss = require_faiss()
+        ivf = faiss.try_extract_index_ivf(self.index)
+        return {"efSearch": len(self), **({"nprobe": int(ivf.nlist)} if ivf is not None else {})}
+
+
+def cut(shard: Any, first: int, pieces: int) -> list[Block]:
+    """The blocks of a shard whose rows begin at id ``first``: ``pieces`` of a flat one, so that every core scans."""
+    faiss = require_faiss()
+    if not isinstance(shard, faiss.IndexFlatIP) or shard.ntotal == 0:
+        return [Block(first, index=shard)]
+    vectors = faiss.rev_swig_ptr(shard.get_xb(), shard.ntotal * shard.d).reshape(shard.ntotal, shard.d)
+    pieces = max(1, min(pieces, shard.ntotal // MIN_BLOCK))
+    bounds = np.linspace(0, shard.ntotal, pieces + 1).astype(int)
+    return [Block(first + int(a), vectors=vectors[a:b]) for a, b in pairwise(bounds)]
+
+
+def search_parameters(index: Any, values: Mapping[str, int], selector: Any = None) -> Any:
+    """FAISS ``SearchParameters`` of the class that ``index`` takes, None where there is nothing to set.
+
+    Args:
+        index: any FAISS index.
+        values: parameters by name, such as ``nprobe``.
+        selector: a FAISS ``IDSelector`` of the rows that may be found.
+    """
+    faiss = require_faiss()
+    if not values and selector is None:
+        return None
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=search_parameters(index.index, values, selector))
+    if isinstance(index, faiss.IndexRefine):
+        base = search_parameters(index.base_index, values, selector)
+        return faiss.IndexRefineSearchParameters(base_index_params=base, k_factor=4)
+    given = {**values, **({"sel": selector} if selector is not None else {})}
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(**given)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(**given)
+    return faiss.SearchParameters(sel=selector) if selector is not None else None
+
+
+def widened(search: Mapping[str, int], share: float, limits: Mapping[str, int]) -> dict[str, int]:
+    """The parameters of a search for the best among a share of the rows: its effort grows as the share shrinks.
+
+    The k best of a tenth of the rows lie as far out as the 10·k best of all, and as many of the rows that are looked
+    at must be chosen ones.
+
+    Args:
+        search: parameters of a search of all rows.
+        share: of the rows that are chosen, in (0, 1].
+        limits: the largest value of each parameter.
+    """
+    return {name: min(math.ceil(value / share), limits.get(name, value)) for name, value in search.items()}
+
+
+def _innermost(index: Any) -> Any:
+    """What an index with transformations or refinement searches with."""
+    faiss = require_faiss()
+    while True:
+        index = faiss.downcast_index(index)
+        if isinstance(index, faiss.IndexPreTransform):
+            index = index.index
+        elif isinstance(index, faiss.IndexRefine):
+            index = index.base_index
+        else:
+            return index
+
+
+def _selector(chosen: Selection) -> Any:
+    faiss = require_faiss()
+    selector = faiss.IDSelectorBitmap(len(chosen.bits), faiss.swig_ptr(chosen.bits))
+    selector.selection = chosen  # FAISS keeps a bare pointer to its bits
+    return selector
+
+
+def _scan(
+    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], k: int, selector: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best of the selected rows, with the products that a scan of all rows computes."""
+    faiss = require_faiss()
+    scores, rows = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    pointers = [faiss.swig_ptr(array) for array in (queries, vectors, scores, rows)]
+    faiss.knn_inner_product(*pointers[:2], vectors.shape[1], len(queries), len(vectors), k, *pointers[2:], selector)
+    return scores, rows

@@ -1,0 +1,62 @@
+"""Files mapped into memory that keep no descriptor open: an index may have more parts than a process may open files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from functools import cache
+from mmap import MAP_SHARED, PAGESIZE, PROT_READ
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+MADV_DONTNEED = 4
+
+
+class MappedFile:
+    """A file's bytes, read-only; unmapped when nothing refers to them any more.
+
+    Attributes:
+        bytes: the whole file; it goes on being what it was when the file is removed.
+
+    Raises:
+        OSError: it cannot be opened or mapped.
+    """
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            self.bytes: UInt8[np.ndarray, " bytes"] = _map(descriptor, size) if size else np.empty(0, np.uint8)
+        finally:
+            os.close(descriptor)
+
+    def release(self, start: int, stop: int) -> None:
+        """Give the memory of bytes [start, stop) back to the system; they are read again when next looked at."""
+        first = start - start % PAGESIZE
+        if stop > first:
+            _libc().madvise(self.bytes.ctypes.data + first, stop - first, MADV_DONTNEED)
+
+
+def _map(descriptor: int, size: int) -> UInt8[np.ndarray, " bytes"]:
+    address = _libc().mmap(None, size, PROT_READ, MAP_SHARED, descriptor, 0)
+    if address == ctypes.c_void_p(-1).value:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _libc().munmap, address, size)
+    values = np.ctypeslib.as_array(memory)
+    values.flags.writeable = False
+    return values
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+    libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return libc

@@ -1,0 +1,205 @@
+"""Stored vectors by id, read where they lie in the Parquet parts: for exact scores of a few rows of many.
+
+The parts of a set store their vectors plainly: the last n·d·2 bytes of the column chunk of a row group are its n
+rows. Where that is so, and it is compared with what pyarrow reads when a part is first opened, a row is one copy out
+of a mapped file; other parts are read through pyarrow.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float16, Int, Int64
+
+from simat.embeddings import EmbeddingSet, embedding_column
+from simat.errors import QueryError, StorageError
+from simat.manifest import FileEntry
+from simat.mapping import MappedFile
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+OPEN_PARTS = 16_384  # mapped at a time; Linux allows a process 65,530 maps
+BLOCK = 16_384  # rows
+
+
+@runtime_checkable
+class _Part(Protocol):
+    def take(self, rows: Int64[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]: ...
+
+    def read(self, start: int, stop: int) -> Float16[np.ndarray, "n d"]: ...
+
+
+class VectorStore:
+    """Vectors of an embedding set by id. Safe to share between threads.
+
+    Args:
+        folder: where the parts are.
+        entries: the parts in the order of their ids, which begin at 0.
+        dim: length of a vector.
+    """
+
+    def __init__(self, folder: Path, entries: Sequence[FileEntry], dim: int) -> None:
+        self._folder, self._entries, self.dim = folder, list(entries), dim
+        self._ends = np.cumsum([entry.rows for entry in entries], dtype=np.int64)
+        self._starts = self._ends - np.array([entry.rows for entry in entries], np.int64)
+        self.rows = int(self._ends[-1]) if len(self._ends) else 0
+        self._part = lru_cache(maxsize=OPEN_PARTS)(self._open)
+
+    @classmethod
+    def of(cls, embeddings: EmbeddingSet) -> VectorStore:
+        """The vectors of an open embedding set."""
+        return cls(embeddings.folder, embeddings.manifest.parts, embeddings.manifest.space.dim)
+
+    def take(self, ids: Int[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
+        """The vectors ``ids``, in that order.
+
+        Raises:
+            QueryError: there is no such id.
+            StorageError: a part is gone, or another one.
+        """
+        wrong = ids[(ids < 0) | (ids >= self.rows)]
+        if len(wrong):
+            raise QueryError("no image with this id", got=int(wrong[0]), remedy=f"ids run from 0 to {self.rows - 1}")
+        found = np.empty((len(ids), self.dim), np.float16)
+        order = np.argsort(ids, kind="stable")
+        parts = np.searchsorted(self._ends, ids[order], side="right")
+        for places in np.split(order, np.flatnonzero(np.diff(parts)) + 1):
+            if len(places):
+                part = int(np.searchsorted(self._ends, ids[places[0]], side="right"))
+                found[places] = self._part(part).take((ids[places] - self._starts[part]).astype(np.int64, copy=False))
+        return found
+
+    def blocks(self, start: int, stop: int, size: int = BLOCK) -> Iterator[Float16[np.ndarray, "n d"]]:
+        """The vectors of ids [start, stop) in blocks of ``size`` rows, the last one shorter; nothing stays mapped."""
+        for low in range(start, stop, size):
+            high = min(low + size, stop)
+            first, last = np.searchsorted(self._ends, [low, high - 1], side="right")
+            pieces = []
+            for part in range(int(first), int(last) + 1):
+                base, end = int(self._starts[part]), int(self._ends[part])
+                pieces.append(self._part(part).read(max(low, base) - base, min(high, end) - base))
+            yield pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _open(self, number: int) -> _Part:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        entry = self._entries[number]
+        path = self._folder / entry.name
+        try:
+            entry.check_size(self._folder)
+            file = pq.ParquetFile(path, memory_map=True)
+        except (OSError, pa.ArrowInvalid, StorageError) as error:
+            raise StorageError(
+                "the index has changed on disk", got=entry.name, remedy="open it again; a server: POST …/reload"
+            ) from error
+        layout = _layout(file, path, self.dim)
+        return _Decoded(file, self.dim) if layout is None else _Mapped(path, layout, self.dim)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the rows of a part are.
+
+    Attributes:
+        starts: the first row of every row group, and the number of rows.
+        offsets: the byte at which the values of every row group begin.
+    """
+
+    starts: Int64[np.ndarray, " groups_and_end"]
+    offsets: Int64[np.ndarray, " groups"]
+
+
+def _layout(file: pq.ParquetFile, path: Path, dim: int) -> _Layout | None:
+    """None where the values are not plain, or not where they should be."""
+    counts, offsets = [], []
+    for group in range(file.metadata.num_row_groups):
+        rows = file.metadata.row_group(group)
+        chunk = next((c for c in map(rows.column, range(rows.num_columns)) if _is_embedding(c.path_in_schema)), None)
+        size = rows.num_rows * dim * 2
+        if chunk is None or chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
+            return None
+        if chunk.num_values != rows.num_rows * dim or chunk.total_compressed_size < size:
+            return None
+        counts.append(rows.num_rows)
+        offsets.append(chunk.data_page_offset + chunk.total_compressed_size - size)
+    layout = _Layout(np.cumsum([0, *counts], dtype=np.int64), np.array(offsets, np.int64))
+    return layout if counts and _agrees(file, path, layout, dim) else None
+
+
+def _is_embedding(column: str) -> bool:
+    return column.partition(".")[0] == "embedding"
+
+
+def _agrees(file: pq.ParquetFile, path: Path, layout: _Layout, dim: int) -> bool:
+    """Whether the first and the last row group are what pyarrow reads: another page or encoding would shift them."""
+    mapped = _Mapped(path, layout, dim)
+    for group in {0, len(layout.offsets) - 1}:
+        wanted = embedding_column(file.read_row_group(group, ["embedding"]))
+        got = mapped.read(int(layout.starts[group]), int(layout.starts[group + 1]))
+        if wanted.dtype != np.float16 or wanted.tobytes() != got.tobytes():
+            return False
+    return True
+
+
+class _Mapped:
+    """A part whose values are read where they lie."""
+
+    def __init__(self, path: Path, layout: _Layout, dim: int) -> None:
+        self._file, self._layout, self._dim, self._width = MappedFile(path), layout, dim, 2 * dim
+        # One window of a row's size at every byte: NumPy copies rows out of it as plain bytes.
+        windows = max(len(self._file.bytes) - self._width + 1, 0)
+        self._windows = np.ndarray((windows,), f"V{self._width}", buffer=self._file.bytes.data, strides=(1,))
+
+    def take(self, rows: Int64[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
+        groups = np.searchsorted(self._layout.starts, rows, side="right") - 1
+        places = self._layout.offsets[groups] + (rows - self._layout.starts[groups]) * self._width
+        found: Float16[np.ndarray, "n d"] = self._windows[places].view(np.float16).reshape(-1, self._dim)
+        return found
+
+    def read(self, start: int, stop: int) -> Float16[np.ndarray, "n d"]:
+        """A run of rows; what is read once does not stay in memory, as mapped pages do."""
+        starts = self._layout.starts
+        first, last = np.searchsorted(starts, [start, stop - 1], side="right") - 1
+        found = np.empty((stop - start, self._dim), np.float16)
+        for group in range(int(first), int(last) + 1):
+            low, high = max(start, int(starts[group])), min(stop, int(starts[group + 1]))
+            begin = int(self._layout.offsets[group]) + (low - int(starts[group])) * self._width
+            end = begin + (high - low) * self._width
+            found[low - start : high - start].view(np.uint8).reshape(-1)[:] = self._file.bytes[begin:end]
+            self._file.release(begin, end)
+        return found
+
+
+class _Decoded:
+    """A part whose values pyarrow decodes."""
+
+    def __init__(self, file: pq.ParquetFile, dim: int) -> None:
+        self._file, self._dim, self._lock = file, dim, threading.Lock()
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+        self._starts = np.cumsum([0, *counts], dtype=np.int64)
+
+    def take(self, rows: Int64[np.ndarray, " n"]) -> Float16[np.ndarray, "n d"]:
+        groups = np.searchsorted(self._starts, rows, side="right") - 1
+        found = np.empty((len(rows), self._dim), np.float16)
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            found[places] = self._group(int(group))[rows[places] - self._starts[group]]
+        return found
+
+    def read(self, start: int, stop: int) -> Float16[np.ndarray, "n d"]:
+        first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
+        whole = np.concatenate([self._group(group) for group in range(int(first), int(last) + 1)])
+        return whole[start - int(self._starts[first]) : stop - int(self._starts[first])]
+
+    def _group(self, group: int) -> Float16[np.ndarray, "n d"]:
+        with self._lock:
+            values = embedding_column(self._file.read_row_group(group, ["embedding"]))
+        return values.astype(np.float16, copy=False)
