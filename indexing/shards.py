@@ -78,7 +78,7 @@ class ShardBuilder:
         if not path.exists():
             sample = self._vectors(np.sort(self._training_pool[:wanted]))
             progress.start("train", None, "vectors")
-            with _explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
+            with explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
                 index.train(sample)
                 with atomic(path) as temporary:
                     faiss.write_index(index, str(temporary))
@@ -90,7 +90,7 @@ class ShardBuilder:
         if path.exists():
             progress.advance(stop - start)
         else:
-            with _explained(f"FAISS cannot make {path.name} of {self._config.factory}"):
+            with explained(f"FAISS cannot make {path.name} of {self._config.factory}"):
                 self._fill(path, start, stop, trained, progress)
         return FileEntry.of(self._folder.parent, f"{self._folder.name}/{path.name}", stop - start)
 
@@ -138,8 +138,8 @@ class ShardBuilder:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Turn FAISS's errors, of which a full disk is one, into ours."""
+def explained(what: str) -> Iterator[None]:
+    """Turn FAISS's errors, of which a full disk is one, into :class:`BuildError`."""
     try:
         yield
     except RuntimeError as error:
