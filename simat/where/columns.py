@@ -1,0 +1,115 @@
+"""The metadata of an embedding set by columns, for filters."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from simat.embeddings import PartReader
+from simat.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+HIDDEN = frozenset({"embedding", "path_bytes"})
+MOST_TOLD = 60  # characters of a name that is not there
+BLOCK = 2**20  # rows looked at together, at least: whole parts
+REMEMBERED = 512 * 2**20  # bytes of columns that are kept
+
+
+class Columns:
+    """The columns of an embedding set; those that were read last stay in memory. Safe to share between threads.
+
+    Args:
+        parts: an open embedding set.
+    """
+
+    def __init__(self, parts: PartReader) -> None:
+        self._parts = parts
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[int, str], pa.ChunkedArray] = OrderedDict()
+        self._bytes = 0
+
+    @cached_property
+    def types(self) -> dict[str, pa.DataType]:
+        """Every column that a filter may name, with its type: the widest, where the parts do not agree."""
+        import pyarrow as pa
+
+        found: dict[str, pa.DataType] = {}
+        for part in range(len(self._parts.counts)):
+            for field in self._parts.part_schema(part):
+                if field.name not in HIDDEN:
+                    found[field.name] = _widest(found.get(field.name, field.type), field.type)
+        return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in found.items()}
+
+    def named(self, name: str) -> str:
+        """The column that a filter names, in whatever case.
+
+        Raises:
+            QueryError: none, or several; lists what there is.
+        """
+        if name in self.types:
+            return name
+        alike = [known for known in self.types if known.lower() == name.lower()]
+        if len(alike) != 1:
+            what = "several columns have this name" if alike else "no such column"
+            raise QueryError(what, got=name[:MOST_TOLD], remedy=f"there are: {', '.join(alike or self.types)}")
+        return alike[0]
+
+    def blocks(self, names: Sequence[str]) -> Iterator[tuple[int, list[pa.ChunkedArray]]]:
+        """The number of rows and the named columns of one block after another, in the order of the ids."""
+        counts = self._parts.counts
+        for number, (first, last) in enumerate(pairwise(self._bounds)):
+            yield sum(counts[first:last]), [self._column(number, range(first, last), name) for name in names]
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        bounds, rows = [0], 0
+        for part, count in enumerate(self._parts.counts, 1):
+            rows += count
+            if rows >= BLOCK or part == len(self._parts.counts):
+                bounds.append(part)
+                rows = 0
+        return bounds
+
+    def _column(self, block: int, parts: range, name: str) -> pa.ChunkedArray:
+        with self._lock:
+            if (block, name) in self._known:
+                self._known.move_to_end((block, name))
+                return self._known[block, name]
+        column = self._read(parts, name)
+        with self._lock:
+            if (block, name) not in self._known:
+                self._known[block, name] = column
+                self._bytes += column.nbytes
+            while self._bytes > REMEMBERED:
+                self._bytes -= self._known.popitem(last=False)[1].nbytes
+        return column
+
+    def _read(self, parts: range, name: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        kind, chunks = self.types[name], []
+        for part in parts:
+            if name in self._parts.part_schema(part).names:
+                chunks += self._parts.part_column(part, name).cast(kind).chunks
+            else:
+                chunks.append(pa.nulls(self._parts.counts[part], kind))
+        return pa.chunked_array(chunks, kind)
+
+
+def _widest(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """The type that holds values of both; text where there is no other."""
+    import pyarrow as pa
+
+    if one == other:
+        return one
+    fields = [pa.schema([("column", kind)]) for kind in (one, other)]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field("column").type
+    except pa.ArrowTypeError:
+        return pa.string()
