@@ -34,6 +34,7 @@ from simat.tombstones import read_removed, write_removed
 
 SHARDS = "shards"
 STATE, SCAN = "changing.json", "changing.parquet"  # of a change that takes long: what it is, and its list of files
+ADD, COMPACT = "add", "compact"  # changes that take long
 _OURS = re.compile(r"(part-|rejected|manifest|shard-|trained|removed-).*\.(parquet|json|faiss|bits)|\.seen\.sqlite")
 _GENERATION = re.compile(r"g(\d{5,})")
 
@@ -86,18 +87,26 @@ class Change:
         """The rows that are removed now."""
         return read_removed(self.folder, self.manifest) or Selection.none(self.manifest.rows)
 
+    def is_begun(self, what: Mapping[str, Any]) -> bool:
+        """Whether an interrupted change is this very one."""
+        known = self.state
+        return known is not None and {name: known.get(name) for name in what} == dict(what)
+
     def begin(self, what: Mapping[str, Any]) -> bool:
         """Take up an interrupted change, or begin one; tells whether it is taken up.
 
         Args:
             what: whatever makes the change; one that was begun otherwise is thrown away.
         """
-        known, wanted = self.state, {**what, "folder": generation_name(self.generation)}
-        if known is not None and {**known, "folder": ""} == {**wanted, "folder": ""}:
+        if self.is_begun(what):
             return True
         self.abandon()
-        write_text(self.folder / STATE, json.dumps(wanted, indent=1))
+        write_text(self.folder / STATE, json.dumps({**what, "folder": generation_name(self.generation)}, indent=1))
         return False
+
+    def remember(self, more: Mapping[str, Any]) -> None:
+        """Add to what an interrupted change leaves to go on from."""
+        write_text(self.folder / STATE, json.dumps({**(self.state or {}), **more}, indent=1))
 
     def abandon(self) -> None:
         """Throw away what an interrupted change has left."""
@@ -114,29 +123,25 @@ class Change:
         sync_folder(path.parent)
         return path
 
-    def commit(
-        self,
-        manifest: IndexManifest,
-        embeddings: EmbeddingManifest | None = None,
-        removed: Selection | None = None,
-    ) -> IndexManifest:
+    def save_embeddings(self, embeddings: EmbeddingManifest) -> str:
+        """Write the embedding set's manifest of this generation, which holds with the commit; gives its name."""
+        name = f"manifest-{self.generation:05}.json"
+        write_manifest(self.folder / self.manifest.embeddings, embeddings, name)
+        return name
+
+    def commit(self, manifest: IndexManifest, removed: Selection | None = None) -> IndexManifest:
         """Make the new generation hold, and delete what only the old one needed.
 
         Args:
-            manifest: what the index is to be; its generation and the names of the next two are filled in.
-            embeddings: the new state of its embedding set, None for the old one.
-            removed: the rows that are removed from now on; None keeps ``manifest.removed``.
+            manifest: what the index is to be, but for its generation.
+            removed: the rows that are removed from now on; None keeps what ``manifest`` says.
 
         Returns:
             The manifest as it was written.
         """
-        number = f"{self.generation:05}"
-        if embeddings is not None:
-            name = f"manifest-{number}.json"
-            write_manifest(self.folder / manifest.embeddings, embeddings, name)
-            manifest = replace(manifest, embedding_manifest=name)
         if removed is not None:
-            entry = write_removed(self.folder, f"removed-{number}.bits", removed) if removed.count else None
+            name = f"removed-{self.generation:05}.bits"
+            entry = write_removed(self.folder, name, removed) if removed.count else None
             manifest = replace(manifest, removed=entry)
         manifest = replace(manifest, generation=self.generation)
         write_manifest(self.folder, manifest)
@@ -171,6 +176,17 @@ class Change:
         """The folder of the embedding set, if it lies in the index: nobody else's set is touched."""
         path = self.folder / self.manifest.embeddings
         return [path] if path.parent == self.folder else []
+
+
+def refuse_unfinished(change: Change) -> None:
+    """Raise :class:`BuildError` where images are half added: their ids would not fit any more."""
+    state = change.state
+    if state is not None and state.get("change") == ADD:
+        raise BuildError(
+            "images were being added here",
+            got=str(state.get("source")),
+            remedy="run that 'simat index add' again to its end, or drop it with --drop",
+        )
 
 
 def require_own_embeddings(change: Change) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from simat.embeddings import EmbeddingSet, split_path
 from simat.errors import StorageError
 from simat.heads import load_heads
-from simat.manifest import HEADS, read_index_manifest
+from simat.manifest import HEADS, FileEntry, IndexManifest, read_index_manifest
 from simat.progress import Progress, Silent
 from simat.searcher import open_shards
+from simat.tombstones import read_removed
 from simat.types import EmbeddingSpace
 
 
@@ -22,14 +23,16 @@ def describe(folder: Path) -> dict[str, Any]:
         StorageError: no index, half built, damaged, or of a newer format.
     """
     manifest = read_index_manifest(folder)
-    embeddings = EmbeddingSet(folder / manifest.embeddings)
-    for entry in manifest.shards:
+    embeddings = EmbeddingSet.of_index(folder, manifest)
+    for entry in _own_files(manifest):
         entry.check_size(folder)
     rejected = embeddings.rejected()
     reasons = Counter(item.reason.split(";")[0] for item in rejected)
     return {
         "index": str(folder),
-        "images": manifest.rows,
+        "images": manifest.images,
+        "removed": manifest.rows - manifest.images,
+        "generation": manifest.generation,
         "duplicates": embeddings.manifest.duplicates,
         "root": split_path(str(embeddings.root))[0],
         "encoder": manifest.space.encoder,
@@ -38,7 +41,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "factory": manifest.factory,
         "shards": len(manifest.shards),
         "parts": len(embeddings.manifest.parts),
-        "bytes": sum(entry.bytes for entry in (*manifest.shards, *embeddings.files())),
+        "bytes": sum(entry.bytes for entry in (*_own_files(manifest), *embeddings.files())),
         "search": dict(manifest.search),
         "recall": dict(manifest.recall),
         "rejected": len(rejected),
@@ -55,9 +58,9 @@ def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, An
     """
     progress = progress or Silent()
     manifest = read_index_manifest(folder)
-    embeddings = EmbeddingSet(folder / manifest.embeddings)
+    embeddings = EmbeddingSet.of_index(folder, manifest)
     manifest.space.require(embeddings.manifest.space)
-    files = [(folder, entry) for entry in manifest.shards] + [
+    files = [(folder, entry) for entry in _own_files(manifest)] + [
         (embeddings.folder, entry) for entry in embeddings.files()
     ]
     size = sum(entry.bytes for _, entry in files)
@@ -68,8 +71,14 @@ def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, An
     if manifest.space.heads is not None and (folder / HEADS).exists():
         _check_heads(folder, manifest.space)
     open_shards(folder, manifest)
-    _check_ids(embeddings)
-    return {"index": str(folder), "files": len(files), "bytes": size, "rows": manifest.rows, "whole": True}
+    read_removed(folder, manifest)
+    _check_ids(embeddings, manifest.rows)
+    return {"index": str(folder), "files": len(files), "bytes": size, "rows": manifest.images, "whole": True}
+
+
+def _own_files(manifest: IndexManifest) -> list[FileEntry]:
+    """The files beside the manifest of an index."""
+    return [*manifest.shards, *([manifest.removed] if manifest.removed else [])]
 
 
 def _check_heads(folder: Path, space: EmbeddingSpace) -> None:
@@ -78,7 +87,7 @@ def _check_heads(folder: Path, space: EmbeddingSpace) -> None:
         raise StorageError(f"{HEADS} is of another index", got=found[:12], remedy="build the index again")
 
 
-def _check_ids(embeddings: EmbeddingSet) -> None:
+def _check_ids(embeddings: EmbeddingSet, rows: int) -> None:
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -88,6 +97,10 @@ def _check_ids(embeddings: EmbeddingSet) -> None:
         if not np.array_equal(ids, np.arange(first, first + entry.rows)):
             raise StorageError(f"the ids of {entry.name} do not run on", got=_run(ids), remedy="build the index again")
         first += entry.rows
+    if first != rows:
+        raise StorageError(
+            "the vectors are of another index", got=f"{first} for {rows}", remedy="build the index again"
+        )
 
 
 def _run(ids: Any) -> str:

@@ -42,6 +42,11 @@ class Places:
         self.folders[name] = os.path.normpath(folder.absolute())
         return f"{name}/"
 
+    def file(self, name: str) -> Path:
+        """Where the file of a name is."""
+        first, _, rest = name.partition("/")
+        return Path(self.folders[first], rest) if first in self.folders else self._root / name
+
     def name(self, path: str) -> str:
         """The name of an image that is given by a name or by the path of its file."""
         if not Path(path).is_absolute():

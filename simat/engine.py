@@ -139,11 +139,11 @@ class Engine(Asking):
     @cached_property
     def background(self) -> Background:
         """What composers may know beside the query: texts, captions and statistics of the index."""
-        ids = sample_ids(len(self))
+        ids = self.opened.live(sample_ids(len(self)))
         return Background(
             self.encode_texts,
             sample=lambda: unit_rows(self.embeddings.vectors(ids), "stored vector"),
-            captions=lambda: [caption for caption in self.embeddings.captions() if caption],
+            captions=lambda: [caption for caption in self.opened.captions() if caption],
             texts=self._given,
             key=f"{self.space.fingerprint} {self.space.heads} {self.space.dim}",
         )

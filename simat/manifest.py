@@ -115,6 +115,7 @@ class IndexManifest:
         generation: how often the index was changed since it was built.
         embedding_manifest: the manifest of its embedding set, a file in that folder.
         removed: which rows are removed (:mod:`simat.tombstones`), a file of so many removed rows; None where none are.
+        trained: how well the training of the shards suited what they held then, and how many ``rows`` that were.
     """
 
     space: EmbeddingSpace
@@ -128,6 +129,7 @@ class IndexManifest:
     generation: int = 0
     embedding_manifest: str = NAME
     removed: FileEntry | None = None
+    trained: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def images(self) -> int:

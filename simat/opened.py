@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Int64
 
 from simat.embeddings import EmbeddingSet, ImageRow
 from simat.encoders.runtime import RuntimeOptions
@@ -15,6 +17,7 @@ from simat.manifest import IndexManifest, read_embedding_manifest, read_index_ma
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.selection import Selection
 from simat.tombstones import read_removed
+from simat.vectorstore import VectorStore
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,23 @@ class Opened:
             if gone is not None:
                 raise QueryError("the image with this id was removed", got=gone)
         return self.embeddings.rows(ids)
+
+    def live(self, places: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The ids of the images that are at ``places`` when those that are removed are not counted."""
+        if self.removed is None:
+            return places.astype(np.int64)
+        alive = ~self.removed
+        ends = np.cumsum(np.bitwise_count(alive.bits), dtype=np.int64)
+        byte = np.searchsorted(ends, places, side="right")
+        bits = np.unpackbits(alive.bits[byte, None], axis=1, bitorder="little")
+        inside = places - ends[byte] + bits.sum(axis=1)
+        ids: Int64[np.ndarray, " n"] = 8 * byte + (np.cumsum(bits, axis=1) == inside[:, None] + 1).argmax(axis=1)
+        return ids
+
+    def captions(self) -> Iterator[str | None]:
+        """The captions of the images that are not removed, in the order of their ids."""
+        captions = self.embeddings.captions()
+        return captions if self.removed is None else compress(captions, (~self.removed).mask())
 
     def changed(self) -> bool:
         """Whether the folder holds another generation, or another index, by now."""
@@ -87,5 +107,6 @@ def _open(folder: Path, manifest: IndexManifest, root: Path | None, options: Run
     embeddings = EmbeddingSet.of_index(folder, manifest, root)
     manifest.space.require(embeddings.manifest.space)
     removed = read_removed(folder, manifest)
-    searcher = Searcher(open_shards(folder, manifest), manifest.search, options.cores)
+    shards, vectors = open_shards(folder, manifest), VectorStore.of(embeddings)
+    searcher = Searcher(shards, manifest.search, options.cores, removed, vectors)
     return Opened(folder, manifest, embeddings, searcher, removed)

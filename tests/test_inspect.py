@@ -55,6 +55,8 @@ def test_describe_gives_facts_under_stable_names(whole: Path) -> None:
     assert facts == {
         "index": str(whole),
         "images": 31,
+        "removed": 0,
+        "generation": 0,
         "duplicates": 1,
         "root": str(whole.parent / "photos"),
         "encoder": "colours",

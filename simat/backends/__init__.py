@@ -11,10 +11,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from simat.composers import Background
-from simat.embeddings import EmbeddingSet
+from simat.embeddings import EmbeddingSet, ImageRow
 from simat.errors import QueryError
 from simat.generators.options import ModelOptions
 from simat.searcher import Searcher
@@ -39,6 +39,14 @@ class Resources(Protocol):
     @property
     def embeddings(self) -> EmbeddingSet:
         """Metadata and vectors by id."""
+        ...
+
+    def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
+        """Metadata of images that are not removed, in the order of ``ids``."""
+        ...
+
+    def __len__(self) -> int:
+        """How many images there are that are not removed."""
         ...
 
     @property

@@ -92,7 +92,7 @@ class Retrieve:
                 one.error = error
 
     def _count(self, k: int | None) -> int:
-        images = len(self._resources.embeddings)
+        images = len(self._resources)
         if k is None:
             return min(DEFAULT_K, images)
         if k > images:
@@ -114,7 +114,7 @@ class Retrieve:
                 one.composition, one.source = composition, None if one.query.include_self else source
 
     def _search(self, asked: Sequence[_Asked]) -> None:
-        size = len(self._resources.embeddings)
+        size = len(self._resources)
         for one in asked:
             one.wanted = min(one.k + (one.source is not None), size)
         while asked:

@@ -29,12 +29,13 @@ class QueryImage:
 
     A file, or the id of one, is known by the SHA-256 of its bytes, so that exact copies are left out as well. A
     bare picture has no bytes: it is known by its size and its vector, or by the pixels of the file. A vector is
-    nobody's picture.
+    nobody's picture. An imported image is known by its id, as nobody may know the bytes of its file.
     """
 
     vector: Vector
     sha256: str | None = None
     picture: Image.Image | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Sources:
 
     def is_source(self, source: QueryImage, id: int, row: ImageRow) -> bool:
         """Whether the image ``id`` of the index is the one that the query started from."""
+        if source.id == id:
+            return True
         if source.sha256 is not None:
             return row.sha256 == source.sha256
         if source.picture is None or source.picture.size != (row.width, row.height):
@@ -95,8 +98,8 @@ class Sources:
     def _image(self, query: Query) -> QueryImage | _Opened:
         image = query.image
         if isinstance(image, int | np.integer):
-            row = self._resources.embeddings.rows(np.array([image]))[0]
-            return QueryImage(self._stored(int(image)), row.sha256)
+            row = self._resources.rows(np.array([image]))[0]
+            return QueryImage(self._stored(int(image)), row.sha256 or None, id=int(image))
         if isinstance(image, str | Path):
             data = read_bytes(image)
             return _Opened(decode(data, self._draft_edge()), hashlib.sha256(data).hexdigest())

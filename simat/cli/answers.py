@@ -80,5 +80,5 @@ def file_of(place: Engine | Studio, source: str | int | None) -> Path | None:
         from simat.engine import Engine
 
         assert isinstance(place, Engine)
-        return place.embeddings.resolve(place.embeddings.rows(np.array([source]))[0])
+        return place.embeddings.resolve(place.rows(np.array([source]))[0])
     return None if source is None else Path(source)

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from PIL import Image
 
 from simat.embeddings import EmbeddingSet, ImageRow
+from simat.engine import Engine
 from simat.errors import ImageError, NotFound, QueryError
 from simat.images import FORMATS, decode, read_bytes
 
@@ -39,14 +40,14 @@ class Picture:
     tag: str
 
 
-def row_of(embeddings: EmbeddingSet, id: int) -> ImageRow:
+def row_of(engine: Engine, id: int) -> ImageRow:
     """What the manifest knows of an image.
 
     Raises:
-        NotFound: no image has this id.
+        NotFound: no image has this id, or it was removed.
     """
     try:
-        return embeddings.rows(np.array([id], np.int64))[0]
+        return engine.rows(np.array([id], np.int64))[0]
     except QueryError as error:
         raise NotFound(error.what, got=error.got, remedy=error.remedy) from None
 
@@ -57,7 +58,7 @@ def original(embeddings: EmbeddingSet, row: ImageRow) -> Picture:
     Raises:
         NotFound: it has moved, or holds something else now.
     """
-    data = _indexed(embeddings.root, row.path, row.sha256)
+    data = _indexed(embeddings.resolve(row), row.path, row.sha256)
     return Picture(data, _media_type(data), row.sha256)
 
 
@@ -67,7 +68,9 @@ def thumbnail(embeddings: EmbeddingSet, row: ImageRow, size: int) -> Picture:
     Raises:
         NotFound: as :func:`original` does.
     """
-    return Picture(_thumbnail(embeddings.root, row.path, row.sha256, size), "image/jpeg", thumbnail_tag(row, size))
+    return Picture(
+        _thumbnail(embeddings.resolve(row), row.path, row.sha256, size), "image/jpeg", thumbnail_tag(row, size)
+    )
 
 
 def thumbnail_tag(row: ImageRow, size: int) -> str:
@@ -108,20 +111,20 @@ def is_known(request: Request, tag: str) -> bool:
 
 
 @lru_cache(REMEMBERED)
-def _thumbnail(root: Path, path: str, sha256: str, size: int) -> bytes:
-    picture = decode(_indexed(root, path, sha256), size)
+def _thumbnail(file: Path, path: str, sha256: str, size: int) -> bytes:
+    picture = decode(_indexed(file, path, sha256), size)
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
-def _indexed(root: Path, path: str, sha256: str) -> bytes:
+def _indexed(file: Path, path: str, sha256: str) -> bytes:
     gone = NotFound("the file of this image is not what was indexed", got=path, remedy="index the folder again")
     if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
         raise gone
     try:
-        data = read_bytes(root / path)
+        data = read_bytes(file)
     except ImageError as error:
         raise gone from error
     if hashlib.sha256(data).hexdigest() != sha256:

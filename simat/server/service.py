@@ -166,7 +166,7 @@ class Service:
         engine = self.engine(name)
         if self.makes_pictures(backend) and isinstance(query.image, int):
             query = replace(
-                query, image=decode(original(engine.embeddings, row_of(engine.embeddings, query.image)).data)
+                query, image=decode(original(engine.embeddings, row_of(engine, query.image)).data)
             )
         return engine.answer(query, backend, on_step, cancel, settings)
 

@@ -30,20 +30,20 @@ def router(service: Service) -> APIRouter:
 
     @routes.get("/{id}", summary="The file of an image", response_class=Response, responses=SENT)
     def image(request: Request, id: Id, index: Index = None) -> Response:
-        embeddings = service.engine(index).embeddings
-        row = pictures.row_of(embeddings, id)
+        engine = service.engine(index)
+        row = pictures.row_of(engine, id)
         known = pictures.is_known(request, row.sha256)
-        return pictures.respond(request, row.sha256, None if known else pictures.original(embeddings, row))
+        return pictures.respond(request, row.sha256, None if known else pictures.original(engine.embeddings, row))
 
     @routes.get("/{id}/thumbnail", summary="An image, small", response_class=Response, responses=SENT)
     def thumbnail(request: Request, id: Id, index: Index = None, size: Size = 256) -> Response:
         if size not in pictures.SIZES:
             raise NotFound("no thumbnails of this size", got=size, remedy=f"there are: {pictures.SIZES}")
-        embeddings = service.engine(index).embeddings
-        row = pictures.row_of(embeddings, id)
+        engine = service.engine(index)
+        row = pictures.row_of(engine, id)
         tag = pictures.thumbnail_tag(row, size)
         known = pictures.is_known(request, tag)
-        return pictures.respond(request, tag, None if known else pictures.thumbnail(embeddings, row, size))
+        return pictures.respond(request, tag, None if known else pictures.thumbnail(engine.embeddings, row, size))
 
     routes.head("/{id}", include_in_schema=False)(image)
     routes.head("/{id}/thumbnail", include_in_schema=False)(thumbnail)

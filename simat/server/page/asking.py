@@ -76,7 +76,7 @@ class Asking:
         engine, name = self.service.engine(index), index or self.service.names[0]
         act, title = ("like", "Start anywhere") if tab == "search" else ("edit", "Choose a picture to edit")
         text = f"Some of the {len(engine):,} pictures of “{name}”. Choose one, or bring your own."
-        results = cards.sampled(engine.embeddings, STARTS)
+        results = cards.sampled(engine, STARTS)
         return cards.note(title, text) + cards.cards(results, name, engine.embeddings.root, act, scores=False)
 
     def described(self, index: str | None, picture: Any) -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ class Asking:
         if not self.service.names or not isinstance(number, int) or isinstance(number, bool):
             return None
         try:
-            row = self.service.engine(index).embeddings.rows(np.array([number]))[0]
+            row = self.service.engine(index).rows(np.array([number]))[0]
         except SimatError:
             return None
         return {"id": number, "caption": row.caption or "", "name": shown(Path(row.path)).rpartition("/")[2]}

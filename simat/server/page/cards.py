@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from simat.documents import shown
-from simat.embeddings import EmbeddingSet
+from simat.engine import Engine
 from simat.errors import SimatError
 from simat.types import Answer, Result
 
@@ -40,11 +40,11 @@ def cards(results: Sequence[Result], index: str, root: Path, act: str, scores: b
     return f'<ul class="cards">{"".join(_card(result, index, root, act, scores) for result in results)}</ul>'
 
 
-def sampled(embeddings: EmbeddingSet, count: int) -> list[Result]:
+def sampled(engine: Engine, count: int) -> list[Result]:
     """Images from all over an index, to start from."""
-    ids = np.unique(np.linspace(0, len(embeddings) - 1, min(count, len(embeddings))).astype(np.int64))
-    rows = embeddings.rows(ids)
-    return [Result(0.0, int(i), embeddings.resolve(row), row.caption) for i, row in zip(ids, rows, strict=True)]
+    places = np.unique(np.linspace(0, len(engine) - 1, min(count, len(engine))).astype(np.int64))
+    ids, resolve = engine.opened.live(places), engine.embeddings.resolve
+    return [Result(0.0, int(i), resolve(row), row.caption) for i, row in zip(ids, engine.rows(ids), strict=True)]
 
 
 def _card(result: Result, index: str, root: Path, act: str, scores: bool) -> str:

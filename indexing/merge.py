@@ -1,0 +1,192 @@
+"""One index of the images of several."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexing.build import EMBEDDINGS, REJECTED, STATE, Built, complete, enter, portable, require_same
+from indexing.compact import config_of
+from indexing.config import BuildConfig, Machine
+from indexing.places import Places
+from indexing.rewrite import Kept, count_duplicates, write_parts
+from indexing.room import require_room
+from simat.embeddings import EmbeddingSet, PartReader, Rejected, join_path, write_rejected
+from simat.errors import BuildError, SpaceMismatchError
+from simat.files import locked, remove_leftovers, sha256_file, write_text
+from simat.manifest import HEADS, NAME, EmbeddingManifest, FileEntry, read_index_manifest, write_manifest
+from simat.progress import Progress, Silent
+from simat.searcher import require_faiss
+from simat.selection import Selection
+from simat.tombstones import read_removed
+from simat.types import EmbeddingSpace
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def merge_indexes(
+    sources: Sequence[Path], out: Path, machine: Machine | None = None, progress: Progress | None = None
+) -> Built:
+    """Write an index of all images of ``sources`` that are not removed; those of a file that several hold, once.
+
+    Ids are given anew, in the order of the sources; every path leads to the file that it led to before.
+
+    Args:
+        sources: indexes in one space; they stay as they are.
+        out: new, empty, or of an earlier run with the same arguments.
+
+    Raises:
+        SpaceMismatchError: the indexes are of different spaces.
+        BuildError: there are none, ``out`` holds something else, or the disk is too full.
+        StorageError: no index, or damaged.
+    """
+    require_faiss()
+    machine, progress = machine or Machine(), progress or Silent()
+    if not sources:
+        raise BuildError("give the indexes to merge, and where to")
+    opened = [_Source(folder) for folder in sources]
+    space = opened[0].space
+    for one in opened[1:]:
+        _require_same_space(opened[0], one)
+    config = config_of(opened[0].manifest)
+    enter(out)
+    with locked(out):
+        if (out / NAME).exists():
+            raise BuildError("there is an index here already", got=str(out), remedy="give a new folder")
+        remove_leftovers(out)
+        _begin(out, opened, config)
+        if space.heads is not None and not (out / HEADS).exists():
+            shutil.copytree(opened[0].folder / HEADS, out / HEADS)
+        if not (out / EMBEDDINGS / NAME).exists():
+            _write_embeddings(opened, out / EMBEDDINGS, config, progress)
+        return complete(out, config, machine, progress)
+
+
+class _Source:
+    """An index to merge.
+
+    Attributes:
+        folder: of the index.
+        manifest: of the index.
+        embeddings: its images.
+        live: the rows that are not removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.manifest = folder, read_index_manifest(folder)
+        self.embeddings = EmbeddingSet.of_index(folder, self.manifest)
+        removed = read_removed(folder, self.manifest)
+        self.live = Selection.every(self.manifest.rows) if removed is None else ~removed
+
+    @property
+    def space(self) -> EmbeddingSpace:
+        """Where its vectors live."""
+        return self.manifest.space
+
+
+def _require_same_space(first: _Source, other: _Source) -> None:
+    try:
+        first.space.require(other.space)
+    except SpaceMismatchError as error:
+        raise SpaceMismatchError(
+            f"{first.folder} holds vectors of {first.space}",
+            got=f"{other.folder} of {other.space}",
+            remedy="build both with the same encoder",
+        ) from error
+
+
+def _begin(out: Path, sources: Sequence[_Source], config: BuildConfig) -> None:
+    """Remember what this run makes, or find that an earlier one made the same."""
+    space = sources[0].space
+    wanted = {
+        "config": config.as_dict(),
+        "space": [space.encoder, space.fingerprint, space.dim, space.heads],
+        "sources": [sha256_file(source.folder / NAME) for source in sources],
+    }
+    state = out / STATE
+    if state.exists():
+        known = json.loads(state.read_bytes())
+        require_same(known, wanted, out)
+        if known.get("sources") != wanted["sources"]:
+            raise BuildError(f"{out} was begun from other indexes", remedy="give a new folder")
+        return
+    require_room(out, sum(source.live.count for source in sources), space.dim)
+    write_text(state, json.dumps(wanted, indent=1))
+
+
+def _write_embeddings(sources: Sequence[_Source], folder: Path, config: BuildConfig, progress: Progress) -> None:
+    first = sources[0].embeddings
+    places = Places.of(first)
+    names = _Names()
+    kept: list[Kept] = []
+    rejected: list[Rejected] = []
+    for source in sources:
+        rename = _Renaming(source.embeddings, places)
+        rows = names.new(source, rename)
+        again = source.live.count - rows.count
+        if again:
+            progress.note(f"{again:,} images of {source.folder} are in the index already: taken once")
+        kept.append(Kept(source.embeddings, rows, None if source is sources[0] else rename))
+        rejected += [Rejected(rename(item.path), item.reason) for item in source.embeddings.rejected()]
+    parts = write_parts(kept, folder, config.part_size, progress)
+    if rejected:
+        write_rejected(folder / REJECTED, rejected)
+    write_manifest(
+        folder,
+        EmbeddingManifest(
+            portable(sources[0].space),
+            str(first.root),
+            tuple(parts),
+            sum(part.rows for part in parts),
+            count_duplicates(PartReader(folder, parts)),
+            FileEntry.of(folder, REJECTED, len(rejected)) if rejected else None,
+            config.embedding_settings(),
+            places.folders,
+        ),
+    )
+
+
+class _Renaming:
+    """Gives a path of one embedding set its name in the new one."""
+
+    def __init__(self, embeddings: EmbeddingSet, places: Places) -> None:
+        self._root = places.prefix(embeddings.root)
+        folders = embeddings.manifest.folders
+        self._prefixes = {name: places.prefix(Path(folder)) for name, folder in folders.items()}
+
+    def __call__(self, path: str) -> str:
+        name, _, rest = path.partition("/")
+        return self._prefixes[name] + rest if name in self._prefixes else self._root + path
+
+
+class _Names:
+    """The files that are in the new index so far, by 128 bits of their names."""
+
+    def __init__(self) -> None:
+        self._known: list[pa.Array] = []
+
+    def new(self, source: _Source, rename: _Renaming) -> Selection:
+        """The rows of ``source`` that are not removed and whose files were not in yet; they are from now on."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        keys = []
+        for table in source.embeddings.tables(["path", "path_bytes"]):
+            names = zip(table["path"].to_pylist(), table["path_bytes"].to_pylist(), strict=True)
+            keys += [_key(rename(join_path(shown, raw))) for shown, raw in names]
+        digests = pa.array(keys, pa.binary(16))
+        rows = source.live.mask()
+        for known in self._known:
+            rows &= ~pc.is_in(digests, value_set=known).to_numpy(zero_copy_only=False)
+        self._known.append(digests.filter(pa.array(rows)))
+        return Selection.of(rows)
+
+
+def _key(name: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(name), digest_size=16).digest()
