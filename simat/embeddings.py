@@ -265,7 +265,7 @@ class PartReader:
     def part_column(self, part: int, name: str) -> pa.ChunkedArray:
         """One column of a part."""
         with self._lock:
-            return self._open(self._paths[part]).read([name])[name]
+            return self._open(self._paths[part]).read([name], use_threads=False)[name]
 
     def hold(self) -> None:
         """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""

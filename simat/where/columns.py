@@ -96,10 +96,12 @@ class Columns:
         kind, chunks = self.types[name], []
         for part in parts:
             if name in self._parts.part_schema(part).names:
-                chunks += self._parts.part_column(part, name).cast(kind).chunks
+                column = self._parts.part_column(part, name)
+                chunks += (column if column.type == kind else column.cast(kind)).chunks
             else:
                 chunks.append(pa.nulls(self._parts.counts[part], kind))
-        return pa.chunked_array(chunks, kind)
+        # In one piece: thousands of row groups make thousands of pieces, and each costs DuckDB a call.
+        return pa.table([pa.chunked_array(chunks, kind)], names=[name]).combine_chunks()[name]
 
 
 def _widest(one: pa.DataType, other: pa.DataType) -> pa.DataType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -82,6 +83,7 @@ def evaluated(condition: str, table: pa.Table) -> Bool[np.ndarray, " rows"]:
 def _database() -> Any:
     database = _duckdb().connect(":memory:", config=SETTINGS)
     database.execute("SET lock_configuration = true")
+    atexit.register(_database.cache_clear)  # what lives on at the end of Python is complained of
     return database
 
 

@@ -68,7 +68,7 @@ class Filter:
         sql = condition_sql(self.condition, {name: places[own] for name, own in known.items()})
         masks = [np.zeros(0, bool)]
         for rows, found in columns.blocks([*places]):
-            counted = pa.array(np.zeros(rows, np.int8))  # a table of no columns has no rows
+            counted = pa.nulls(rows, pa.int8())  # a table of no columns has no rows
             masks.append(evaluated(sql, pa.table([counted, *found], names=["rowed", *places.values()])))
         return Selection.of(np.concatenate(masks))
 
