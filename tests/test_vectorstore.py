@@ -1,0 +1,149 @@
+"""Stored vectors by id: the same as pyarrow reads, from parts laid out plainly and from others."""
+
+from __future__ import annotations
+
+import gc
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from building import vector_set
+from helpers import unit_noise
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simat.embeddings import EmbeddingSet
+from simat.errors import QueryError, StorageError
+from simat.manifest import FileEntry
+from simat.mapping import MappedFile
+from simat.vectors import to_half
+from simat.vectorstore import VectorStore, _Decoded, _Mapped
+
+ROWS, DIM = 1500, 12  # in parts of 700: row groups of 256, 256, 188 and, in the last, 100
+
+
+@pytest.fixture(scope="module")
+def stored() -> np.ndarray:
+    return to_half(unit_noise(0, ROWS, DIM))
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory: pytest.TempPathFactory, stored: np.ndarray) -> EmbeddingSet:
+    return vector_set(tmp_path_factory.mktemp("set"), stored.astype(np.float32), part_size=700)
+
+
+def foreign(folder: Path, stored: np.ndarray, **options: object) -> VectorStore:
+    """A part that another program might write."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
+    pq.write_table(pa.table({"embedding": column}), folder / "part.parquet", **options)
+    return VectorStore(folder, [FileEntry.of(folder, "part.parquet", len(stored))], stored.shape[1])
+
+
+@given(st.lists(st.integers(0, ROWS - 1), max_size=60))
+def test_take_gives_the_stored_bytes_in_the_order_asked(
+    embeddings: EmbeddingSet, stored: np.ndarray, ids: list[int]
+) -> None:
+    store = VectorStore.of(embeddings)
+    assert (store.rows, store.dim) == (ROWS, DIM)
+    taken = store.take(np.array(ids, np.int64))
+    assert taken.dtype == np.float16
+    np.testing.assert_array_equal(taken, stored[ids])
+
+
+@given(st.integers(0, ROWS), st.integers(0, ROWS), st.integers(1, ROWS))
+def test_blocks_run_through_the_rows(
+    embeddings: EmbeddingSet, stored: np.ndarray, start: int, stop: int, size: int
+) -> None:
+    blocks = [*VectorStore.of(embeddings).blocks(start, stop, size)]
+    assert all(len(block) == size for block in blocks[:-1])
+    np.testing.assert_array_equal(np.concatenate([np.empty((0, DIM), np.float16), *blocks]), stored[start:stop])
+
+
+def test_own_parts_are_read_where_they_lie(embeddings: EmbeddingSet) -> None:
+    store = VectorStore.of(embeddings)
+    assert all(isinstance(store._part(number), _Mapped) for number in range(3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compression": "ZSTD"},
+        {"compression": "NONE", "use_dictionary": True},
+        {"compression": "NONE", "use_dictionary": False, "column_encoding": "BYTE_STREAM_SPLIT"},
+        {"compression": "NONE", "use_dictionary": False, "data_page_size": 512},
+    ],
+)
+def test_other_layouts_are_read_through_pyarrow(tmp_path: Path, stored: np.ndarray, options: dict[str, object]) -> None:
+    store = foreign(tmp_path, stored, row_group_size=500, **options)
+    assert isinstance(store._part(0), _Decoded)
+    ids = np.array([1499, 0, 500, 499, 3])
+    np.testing.assert_array_equal(store.take(ids), stored[ids])
+    np.testing.assert_array_equal(np.concatenate([*store.blocks(7, 1300, 301)]), stored[7:1300])
+
+
+def test_plain_parts_of_other_row_groups_are_mapped(tmp_path: Path, stored: np.ndarray) -> None:
+    store = foreign(tmp_path, stored, row_group_size=123, compression="NONE", use_dictionary=False)
+    assert isinstance(store._part(0), _Mapped)
+    np.testing.assert_array_equal(store.take(np.arange(ROWS)), stored)
+
+
+def test_take_refuses_ids_that_are_not_there(embeddings: EmbeddingSet) -> None:
+    for id in (-1, ROWS):
+        with pytest.raises(QueryError, match=f"no image with this id; got {id}; ids run from 0 to 1499"):
+            VectorStore.of(embeddings).take(np.array([3, id]))
+
+
+def test_a_part_that_is_gone_or_cut_is_a_changed_index(tmp_path: Path, stored: np.ndarray) -> None:
+    store = VectorStore.of(vector_set(tmp_path, stored.astype(np.float32), part_size=700))
+    store.take(np.array([0]))
+    os.truncate(tmp_path / "part-000001.parquet", 1000)
+    (tmp_path / "part-000002.parquet").unlink()
+    for id in (700, 1400):
+        with pytest.raises(StorageError, match=r"changed on disk; got part-00000\d\.parquet; open it again"):
+            store.take(np.array([id]))
+    (tmp_path / "part-000000.parquet").unlink()  # mapped already: it goes on being read
+    np.testing.assert_array_equal(store.take(np.arange(700)), stored[:700])
+    np.testing.assert_array_equal(np.concatenate([*store.blocks(0, 700, 64)]), stored[:700])
+
+
+def test_take_is_shared_between_threads(embeddings: EmbeddingSet, stored: np.ndarray) -> None:
+    store = VectorStore.of(embeddings)
+    asked = [np.random.default_rng(seed).integers(0, ROWS, 50) for seed in range(40)]
+    with ThreadPoolExecutor(6) as pool:
+        for ids, taken in zip(asked, pool.map(store.take, asked), strict=True):
+            np.testing.assert_array_equal(taken, stored[ids])
+
+
+def test_mapped_file_holds_no_descriptor_and_ends_with_its_last_reader(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(256)) * 64)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    file = MappedFile(path)
+    view = file.bytes[1000:1010]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    path.unlink()
+    file.release(0, 16_384)
+    del file
+    gc.collect()
+    assert view.tolist() == [(1000 + i) % 256 for i in range(10)]
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 1
+    assert is_mapped(path)
+    del view
+    gc.collect()
+    assert not is_mapped(path)
+
+
+def is_mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+def test_mapped_file_of_nothing_is_empty_and_a_missing_one_an_error(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    assert len(MappedFile(tmp_path / "x").bytes) == 0
+    with pytest.raises(FileNotFoundError):
+        MappedFile(tmp_path / "y")
