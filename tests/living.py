@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from building import save_blotches
+from building import save_blotches, vector_set
 from helpers import PixelColourEncoder
 
-from indexing.build import build_index
+from indexing.build import build_index, complete
 from indexing.config import BuildConfig, Machine
 from indexing.inspect import verify_index
 from simat.opened import Opened, open_index
+from simat.progress import Silent
 from simat.vectors import to_half
 
 ONE = Machine(workers=1, threads=1)
@@ -26,6 +27,20 @@ def built(folder: Path, photos: Path, **settings: Any) -> Path:
     config = BuildConfig(str(photos), **{"part_size": 8, "shard_size": 20, **settings})
     build_index(folder, config, ONE, encoder=PixelColourEncoder())
     return folder
+
+
+def vector_index(folder: Path, vectors: np.ndarray, part_size: int = 8, shard_size: int = 20, **settings: Any) -> Path:
+    """An index of given vectors, without pictures; row i is the file ``i.png`` of 4 × 3 pixels."""
+    vector_set(folder / "embeddings", vectors, part_size)
+    config = BuildConfig("/nowhere", part_size=part_size, shard_size=shard_size, **settings)
+    complete(folder, config, ONE, Silent())
+    return folder
+
+
+def noise(count: int, dim: int = 16, seed: int = 0) -> np.ndarray:
+    """Unit rows."""
+    rows = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def photos_and_index(place: Path, count: int = 30, **settings: Any) -> tuple[Path, Path]:
