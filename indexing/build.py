@@ -1,4 +1,4 @@
-"""Build an index from a folder of photographs; run again after a kill, it goes on where it was.
+"""Build an index from images, wherever they come from; run again after a kill, it goes on where it was.
 
 Steps, each of which leaves a file that the next run finds: the settings (``building.json``), the list of files
 (``scan.parquet``), embedding parts, their manifest, FAISS shards, and last the index's manifest, which makes it whole.
@@ -15,8 +15,9 @@ from typing import Any
 from indexing.config import SHARD_SETTINGS, BuildConfig, Machine
 from indexing.embed import Embedded, Embedder
 from indexing.factory import empty_index
-from indexing.scan import write_scan
+from indexing.scan import write_items
 from indexing.shards import TRAINED, ShardBuilder
+from indexing.sources import Source, open_source, other_source
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of, moved_heads
@@ -72,9 +73,7 @@ def build_index(
     """
     require_faiss()
     machine, progress = machine or Machine(), progress or Silent()
-    root = Path(config.photos)
-    if not root.is_dir():
-        raise BuildError("no such folder of photos", got=str(root))
+    source = open_source(config.photos, config.image_column, config.caption_column)
     own = encoder is not None
     encoder = encoder or load_image_encoder(config.spec, machine.runtime(config.precision))
     _check(config, machine, encoder)
@@ -82,7 +81,7 @@ def build_index(
     with locked(folder):
         if (folder / NAME).exists():
             return finished(folder, config, progress)
-        build = _Build(folder, root, config, machine, progress, encoder, own)
+        build = _Build(folder, source, config, machine, progress, encoder, own)
         del encoder
         try:
             return build.run()
@@ -101,17 +100,17 @@ class _Build:
     def __init__(
         self,
         folder: Path,
-        root: Path,
+        source: Source,
         config: BuildConfig,
         machine: Machine,
         progress: Progress,
         encoder: ImageEncoder,
         own: bool,
     ) -> None:
-        self._folder, self._root, self._config, self._machine = folder, root, config, machine
+        self._folder, self._root, self._config, self._machine = folder, source.root, config, machine
         self._progress, self._space = progress, portable(encoder.space)
         self._encoder: ImageEncoder | None = encoder
-        self._own = own  # an object of the caller's, which no other machine can load by its spec
+        self._source, self._own = source, own  # an object of the caller's, which no other machine can load by its spec
 
     def run(self) -> Built:
         remove_leftovers(self._folder)
@@ -138,9 +137,11 @@ class _Build:
                 write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
             return int(known["files"])
         self._progress.start("scan", None, "files")
-        files = write_scan(self._root, self._folder / SCAN, self._progress)
+        files = write_items(self._source.items(), self._folder / SCAN, self._progress)
+        if bad := self._source.bad_sidecars:
+            self._progress.note(f"{bad:,} files beside images say nothing that can be read: left out")
         if not files:
-            raise NothingToIndexError("no image files here", got=str(self._root))
+            raise NothingToIndexError("no image files here", got=self._config.photos, remedy=other_source(self._root))
         self._announce(files)
         write_text(state, json.dumps({**wanted, "files": files}, indent=1))
         return files
@@ -275,8 +276,8 @@ def finished(folder: Path, config: BuildConfig, progress: Progress) -> Built:
     manifest = read_index_manifest(folder)
     require_same({"config": dict(manifest.config)}, {"config": config.as_dict()}, folder)
     _tidy(folder)
-    embeddings = EmbeddingSet(folder / manifest.embeddings)
-    progress.note(f"already built: {manifest.rows:,} images")
+    embeddings = EmbeddingSet.of_index(folder, manifest)
+    progress.note(f"already built: {manifest.images:,} images")
     return Built(folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from indexing.exchange_commands import export_vectors, import_vectors
+from indexing.life_commands import add, compact, duplicates, merge, remove
 from simat.cli.console import console, print_json, progress
 from simat.files import human
 
@@ -21,11 +22,13 @@ IndexArgument = Annotated[Path, typer.Argument(help="Folder of the index.", show
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 app.command("import")(import_vectors)
 app.command("export")(export_vectors)
+for command in (add, remove, compact, merge, duplicates):
+    app.command()(command)
 
 
 @app.command()
 def build(
-    photos: Annotated[Path, typer.Argument(help="Folder of images; subfolders are read too.", show_default=False)],
+    photos: Annotated[list[str], typer.Argument(help="Folders, tars, Parquet files, hf:DATASET.", show_default=False)],
     index: IndexArgument,
     encoder: Annotated[str | None, typer.Option(help="See 'simat encoders'.", show_default="offline")] = None,
     heads: Annotated[Path | None, typer.Option(help="Adapter heads after the encoder: a folder.")] = None,
@@ -38,15 +41,23 @@ def build(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")] = "auto",
     engine: Annotated[str, typer.Option(help="Who embeds: local, or ray for the machines of a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster: HOST:PORT, or auto.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of a table of images.", show_default="found")] = None,
+    caption_column: Annotated[str | None, typer.Option(help="Of a table.", show_default="caption or text")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; flags go before it.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Index a folder of images. Run it again after any interruption: it goes on where it was."""
+    """Index images. Run it again after any interruption: it goes on where it was.
+
+    A folder is read with all below it; tars (WebDataset, {00000..00012}.tar), Parquet and Arrow files and data sets of
+    Hugging Face (hf:FOLDER of save_to_disk, hf:NAME:SPLIT) are read where they are, without unpacking. Captions and
+    columns come along: .txt and .json beside an image, the other columns of a table.
+    """
     from indexing.build import build_index
     from indexing.config import BuildConfig, Machine
+    from indexing.sources import absolute
 
     flags = {
-        "photos": str(photos.absolute()),
+        "photos": absolute(photos),
         "encoder": encoder,
         "heads": str(heads.absolute()) if heads else None,
         "precision": precision,
@@ -54,6 +65,8 @@ def build(
         "factory": factory,
         "memory": parse_bytes(memory) if memory else None,
         "target_recall": recall,
+        "image_column": image_column,
+        "caption_column": caption_column,
     }
     settings = BuildConfig.read(config, flags)
     with progress() as bars:

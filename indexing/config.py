@@ -12,7 +12,8 @@ from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError
 
 ENGINES = ("local", "ray")
-SHARD_SETTINGS = ("factory", "shard_size", "memory", "target_recall")  # they do not touch the embedding set
+# They do not touch the embedding set.
+SHARD_SETTINGS = ("factory", "shard_size", "memory", "build_memory", "target_recall")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class BuildConfig:
     """The settings of a build that decide what its files hold.
 
     Attributes:
-        photos: folder of images, absolute.
+        photos: where the images are, absolute: see :func:`indexing.sources.open_source`.
         encoder: spec of the encoder.
         heads: folder of adapter heads after the encoder, or nothing.
         precision: ``f32`` or ``bf16``.
@@ -28,8 +29,11 @@ class BuildConfig:
         part_size: files per embedding part, the unit in which an interrupted build resumes.
         shard_size: vectors per FAISS shard.
         memory: bytes that the vectors may take when the index is searched (``auto`` factory).
+        build_memory: bytes that the process may take while it makes the shards.
         target_recall: recall@10 that the search parameters are tuned to.
         seed: of the samples for training and measuring.
+        image_column: of tables of images, where it cannot be told from types and names.
+        caption_column: of tables of images, where it is neither ``caption`` nor ``text``.
     """
 
     photos: str
@@ -40,11 +44,14 @@ class BuildConfig:
     part_size: int = 4096
     shard_size: int = 1_000_000
     memory: int = 4 * 2**30
+    build_memory: int = 4 * 2**30
     target_recall: float = 0.95
     seed: int = 0
+    image_column: str = ""
+    caption_column: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("part_size", "shard_size", "memory"):
+        for name in ("part_size", "shard_size", "memory", "build_memory"):
             if getattr(self, name) < 1:
                 raise BuildError(f"{name} must be at least 1", got=getattr(self, name))
         if not 0 < self.target_recall <= 1:

@@ -6,16 +6,16 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
 from PIL import Image
 
 from indexing.decoder import Decoded
-from indexing.scan import read_scan
+from indexing.scan import read_columns, read_items, read_scan
 from indexing.workers import DecodePool, Pixels
 from simat.embeddings import ImageRow, PartReader, Rejected, read_rejected, write_part, write_rejected
 from simat.errors import BuildError, EncoderError
@@ -23,6 +23,9 @@ from simat.files import remove_leftovers
 from simat.manifest import FileEntry
 from simat.progress import Progress
 from simat.types import ImageEncoder, PixelImageEncoder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BATCH = 64  # images per call of the encoder
 BATCH_WHOLE = 8  # where whole pictures wait for it instead of small frames
@@ -91,7 +94,7 @@ class Embedder:
         """Embed the files of a scan; parts that are there already are kept.
 
         Args:
-            scan: list written by :func:`indexing.scan.write_scan`.
+            scan: list written by :func:`indexing.scan.write_items`.
             files: its length.
             workers: decoder processes.
             progress: told after every batch.
@@ -110,13 +113,14 @@ class Embedder:
 
     def _run(self, scan: Path, files: int, workers: int, progress: Progress) -> Embedded:
         remove_leftovers(self._folder)
-        done, seen = Embedded(), SeenFiles(self._folder / ".seen.sqlite")
+        self._scan = scan
+        done, seen = self._before(), self._seen()
         starts = range(0, files, self._part_size)
         finished = next((i for i in range(len(starts)) if not self._part(i).exists()), len(starts))
         for part in range(finished):
             self._recount(part, done, seen)
         if finished:
-            progress.note(f"resuming after {finished} finished parts ({done.rows:,} images)")
+            progress.note(f"resuming after {finished} finished parts ({done.rows - self._before().rows:,} images)")
         progress.start("embed", files, "images")
         progress.advance(min(finished * self._part_size, files))
         try:
@@ -133,12 +137,28 @@ class Embedder:
             for start in starts:
                 paths = read_scan(scan, start, start + self._part_size)
                 builder = PartBuilder(self._encoder, caller, seen, done.rows)
-                outcomes = pool.decode(str(self._root / path) for path in paths)
+                outcomes = pool.decode(str(self._file(path)) for path in paths)
                 for path, (record, pixels) in zip(paths, outcomes, strict=True):
                     builder.add(path, record, pixels)
                     progress.advance(1)
-                vectors = builder.vectors(PartReader(self._folder, done.parts))
+                vectors = builder.vectors(self._earlier(done))
                 self._settle(builder.rows, builder.rejected, vectors, builder.duplicates, done)
+
+    def _before(self) -> Embedded:
+        """What there is before the first part of this embedder."""
+        return Embedded()
+
+    def _seen(self) -> SeenFiles:
+        """The files that are known before the first part."""
+        return SeenFiles(self._folder / ".seen.sqlite")
+
+    def _earlier(self, done: Embedded) -> PartReader:
+        """The rows with ids below ``done.rows``."""
+        return PartReader(self._folder, done.parts)
+
+    def _file(self, path: str) -> Path:
+        """Where the file of a path in the scan is."""
+        return self._root / path
 
     def _settle(
         self,
@@ -154,8 +174,17 @@ class Embedder:
         rejections.unlink(missing_ok=True)
         if rejected:
             write_rejected(rejections, rejected)
-        write_part(self._part(part), done.rows, rows, vectors)  # the part's last file: it is done
+        told, more = self._described(part, rows)
+        write_part(self._part(part), done.rows, told, vectors, more)  # the part's last file: it is done
         self._count(part, len(rows), duplicates, len(rejected), done)
+
+    def _described(self, part: int, rows: Sequence[ImageRow]) -> tuple[list[ImageRow], pa.Table | None]:
+        """Rows with their captions, and their further columns, as the scan has them."""
+        start, columns = part * self._part_size, read_columns(self._scan)
+        listed = iter(read_items(self._scan, start, start + self._part_size))
+        items = [next(item for item in listed if item.path == row.path) for row in rows]  # the rejected are not there
+        told = [replace(row, caption=item.caption) for row, item in zip(rows, items, strict=True)]
+        return told, columns.table([item.facts for item in items]) if columns.types else None
 
     def _recount(self, part: int, done: Embedded, seen: SeenFiles) -> None:
         """Learn from a finished part what an uninterrupted run would know."""

@@ -93,6 +93,15 @@ def open_source(text: str, image_column: str = "", caption_column: str = "") -> 
     return sources[0] if len(sources) == 1 else Several(sources)
 
 
+def other_source(folder: Path) -> str | None:
+    """What to do about a folder without images, where it has something else that is a source."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if "state.json" in names or "dataset_dict.json" in names:
+        return f"a saved data set is read as {PREFIX}{folder}"
+    found = next((name for name in names if Path(name).suffix.lower() in (TAR, *TABLES)), None)
+    return f"name the files in it: {folder / '*'}{Path(found).suffix}" if found else None
+
+
 def _paths(word: str) -> Iterator[Path]:
     if word.startswith(PREFIX) and not _exists(word):
         yield from arrow_files(word.removeprefix(PREFIX))
@@ -110,14 +119,15 @@ def _exists(word: str) -> bool:
 
 
 def _open(path: Path, image_column: str, caption_column: str) -> Source:
-    if path.is_dir():
+    there = _exists(str(path))
+    if there and path.is_dir():
         return Folder(path)
     kind = path.suffix.lower()
     if path.name.lower().endswith(PACKED):
         raise BuildError(
             "compressed archives cannot be read in place", got=str(path), remedy="unpack it to a plain .tar"
         )
-    if not path.exists():
+    if not there:
         raise BuildError("no such file" if kind in (TAR, *TABLES) else "no such folder of photos", got=str(path))
     if kind == TAR:
         return Tar(path)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from simat.errors import BuildError
 
-MOST = 1_000_000  # paths of one pattern
+MOST = 100_000  # paths of one pattern
 _BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 

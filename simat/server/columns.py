@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from simat.containers import size_of
 from simat.documents import shown
 from simat.embeddings import EmbeddingSet, ImageRow
 from simat.engine import Engine
@@ -42,12 +43,12 @@ def columns(engine: Engine, ids: Sequence[int]) -> list[dict[str, Any]]:
 def as_jpeg(embeddings: EmbeddingSet, row: ImageRow) -> bytes | None:
     """An image as a JPEG for a screen; None where its file is gone, or is not what was indexed."""
     try:
-        if embeddings.resolve(row).stat().st_size <= SMALL:
+        if size_of(embeddings.resolve(row)) <= SMALL:
             data = pictures.original(embeddings, row).data
             if data.startswith(JPEG):
                 return data
         return pictures.thumbnail(embeddings, row, EDGE).data
-    except (SimatError, OSError):
+    except SimatError:
         return None
 
 

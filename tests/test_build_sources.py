@@ -1,0 +1,287 @@
+"""Whole builds from packed sources: the same index as from files, with captions and columns, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from building import (
+    CountingEncoder,
+    Interrupted,
+    Recorder,
+    colour_environment,
+    colour_plugin,
+    contents,
+    here,
+    plugged_in,
+    same_contents,
+    simat,
+    start,
+)
+from fastapi.testclient import TestClient
+from helpers import ColourEncoder, PixelColourEncoder
+from packed import IMAGE, pack_arrow, pack_parquet, pack_tar, picture, samples
+
+import simat as front
+from indexing.build import build_index
+from indexing.config import BuildConfig, Machine
+from indexing.inspect import verify_index
+from simat.embeddings import EmbeddingSet, schema
+from simat.errors import BuildError
+from simat.server.app import create_app
+from simat.server.service import Service
+
+COUNT = 14
+SPOILED = {3: b"no picture", 8: picture(1)}  # one that is none, and a copy of another
+
+
+def files() -> list[bytes]:
+    return [SPOILED.get(seed, picture(seed)) for seed in range(COUNT)]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same fourteen files in a folder, in two tars, and in the rows of tables."""
+    place = tmp_path_factory.mktemp("sources")
+    named = {f"{seed:04}.png": data for seed, data in enumerate(files())}
+    words = {f"{seed:04}.txt": f"picture {seed}".encode() for seed in range(COUNT)}
+    facts = {f"{seed:04}.json": b'{"seed": %d, "width": 9}' % seed for seed in range(COUNT)}
+    (place / "folder").mkdir()
+    for name, data in {**named, **words, **facts}.items():
+        (place / "folder" / name).write_bytes(data)
+    for shard in range(2):
+        ours = [name for name in sorted({**named, **words, **facts}) if int(name[:4]) // 7 == shard]
+        pack_tar(place / f"{shard:05}.tar", {name: {**named, **words, **facts}[name] for name in ours})
+    columns = {
+        "image": pa.array([{"bytes": data, "path": None} for data in files()], IMAGE),
+        "caption": [f"picture {seed}" for seed in range(COUNT)],
+        "seed": range(COUNT),
+        "width": [9] * COUNT,
+    }
+    pack_parquet(place / "rows.parquet", columns)
+    pack_arrow(place / "rows.arrow", columns)
+    paths = {**columns, "image": [f"folder/{name}" for name in named]}
+    pack_parquet(place / "paths.parquet", paths)
+    return place
+
+
+SOURCES = {
+    "folder": lambda place: str(place / "folder"),
+    "tars": lambda place: str(place / "{00000..00001}.tar"),
+    "parquet": lambda place: str(place / "rows.parquet"),
+    "arrow": lambda place: str(place / "rows.arrow"),
+    "paths": lambda place: str(place / "paths.parquet"),
+}
+PATHS = {
+    "folder": lambda seed: f"{seed:04}.png",
+    "tars": lambda seed: f"{seed // 7:05}.tar/{seed:04}.png",
+    "parquet": lambda seed: f"rows.parquet/{seed}",
+    "arrow": lambda seed: f"rows.arrow/{seed}",
+    "paths": lambda seed: f"folder/{seed:04}.png",
+}
+
+
+@pytest.fixture(scope="module", params=[*SOURCES])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def index(place: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("indexes") / kind
+    make(folder, SOURCES[kind](place))
+    return folder
+
+
+def make(folder: Path, photos: str, encoder: Any = None, recorder: Recorder | None = None, **settings: Any) -> Any:
+    config = BuildConfig(photos, encoder="colours", part_size=4, **settings)
+    return build_index(folder, config, Machine(workers=1), recorder, encoder or PixelColourEncoder())
+
+
+def test_every_source_gives_the_same_vectors_captions_and_columns(index: Path, kind: str) -> None:
+    embeddings = EmbeddingSet(index / "embeddings")
+    seeds = [seed for seed in range(COUNT) if seed != 3]
+    ids = np.arange(len(embeddings))
+    rows = embeddings.rows(ids)
+    assert [row.path for row in rows] == [PATHS[kind](seed) for seed in seeds]
+    assert [row.caption for row in rows] == [f"picture {seed}" for seed in seeds]
+    assert {(row.width, row.height) for row in rows} == {(48, 32)}
+    encoder = PixelColourEncoder()
+    import io
+
+    from PIL import Image
+
+    expected = encoder.encode_images([Image.open(io.BytesIO(files()[seed])) for seed in seeds])
+    assert np.abs(embeddings.vectors(ids) - expected).max() < 1e-3
+    tables = [pq.read_table(path) for path in sorted((index / "embeddings").glob("part-*.parquet"))]
+    assert [table.column_names for table in tables] == [
+        [*schema(1).names[:-1], "seed", "source_width", "embedding"]
+    ] * len(tables)
+    assert pa.concat_tables(tables)["seed"].to_pylist() == seeds
+    assert embeddings.manifest.duplicates == 1
+    assert [item.path for item in embeddings.rejected()] == [PATHS[kind](3)]
+    assert embeddings.rejected()[0].reason.startswith("not an image in a format we read")
+    assert verify_index(index)["rows"] == len(rows)
+
+
+def test_a_found_picture_is_opened_where_it_is(index: Path) -> None:
+    engine = front.open(index, PixelColourEncoder())
+    best = engine.search(image=5, k=1, include_self=True)[0]
+    assert best.path is not None
+    again = engine.search(image=best.path, k=1, include_self=True)[0]
+    assert (again.id, round(again.score, 4)) == (5, 1.0)
+    assert [result.id for result in engine.search(image=best.path, k=1)] != [5]  # known by its bytes
+
+
+def test_the_server_sends_pictures_from_inside_containers(index: Path) -> None:
+    with closing(Service([front.open(index, ColourEncoder())])) as service:
+        client = TestClient(create_app(service, page=False))
+        assert client.get("/v1/images/5").content == picture(6)
+        assert client.get("/v1/images/5/thumbnail").headers["content-type"] == "image/jpeg"
+        told = client.post("/metadata", json={"ids": [0, 5], "indice_name": service.names[0]}).json()
+        assert [bool(one["metadata"]["image"]) for one in told] == [True, True]
+
+
+def test_an_interrupted_build_goes_on_to_the_same_bytes(place: Path, kind: str, index: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        make(tmp_path / "index", SOURCES[kind](place), CountingEncoder(8))
+    assert (tmp_path / "index" / "building.json").exists()
+    make(tmp_path / "index", SOURCES[kind](place))
+    assert same_contents(tmp_path / "index", index)
+
+
+def test_projecting_keeps_the_further_columns(index: Path, tmp_path: Path) -> None:
+    from simat.embeddings import write_projected
+
+    path = index / "embeddings" / "part-000000.parquet"
+    table = pq.read_table(path)
+    write_projected(tmp_path / "part.parquet", table, np.eye(len(table), 5, dtype=np.float32))
+    again = pq.read_table(tmp_path / "part.parquet")
+    assert again.drop_columns("embedding") == table.drop_columns("embedding")
+    assert again.schema.field("embedding").type.list_size == 5
+
+
+def test_a_folder_without_words_gives_parts_without_further_columns(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "1.png").write_bytes(picture(1))
+    make(tmp_path / "index", str(tmp_path / "photos"))
+    table = pq.read_table(tmp_path / "index" / "embeddings" / "part-000000.parquet")
+    assert table.schema.equals(schema(PixelColourEncoder().space.dim))
+    assert table["caption"].to_pylist() == [None]
+
+
+def test_a_tar_cut_short_gives_what_is_whole_and_says_the_rest(place: Path, tmp_path: Path) -> None:
+    data = (place / "00000.tar").read_bytes()
+    at = data.index(picture(5)) + 100
+    (tmp_path / "cut.tar").write_bytes(data[:at])
+    shutil.copy(place / "00001.tar", tmp_path / "whole.tar")
+    built = make(tmp_path / "index", f"{tmp_path}/cut.tar::{tmp_path}/whole.tar")
+    assert built.manifest.rows == 4 + 7  # pictures 0, 1, 2 and 4, and the second tar
+    reasons = {item.path: item.reason.partition(";")[0] for item in built.rejected}
+    assert reasons == {
+        "cut.tar/0003.png": "not an image in a format we read",
+        "cut.tar/0005.png": "the tar is cut short inside this file",
+        "cut.tar": "the tar is cut short inside a file",
+    }
+
+
+def test_a_tar_of_traps_gives_its_one_picture(tmp_path: Path) -> None:
+    import tarfile
+
+    from packed import special
+
+    traps = {
+        "/etc/abs.png": picture(1),
+        "../up.png": picture(2),
+        "link.png": special("link.png", tarfile.SYMTYPE, "/etc/passwd"),
+        "tty.png": special("tty.png", tarfile.CHRTYPE),
+        "good.png": picture(3),
+    }
+    built = make(tmp_path / "index", str(pack_tar(tmp_path / "t.tar", traps)))
+    assert built.manifest.rows == 1
+    assert [(item.path, item.reason.partition(";")[0]) for item in built.rejected] == [
+        ("t.tar/etc/abs.png", "an absolute name inside a tar"),
+        ("t.tar/../up.png", "a name inside a tar that leads out of it"),
+        ("t.tar/link.png", "a link inside a tar"),
+        ("t.tar/tty.png", "a device inside a tar"),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "t.tar"]
+
+
+def test_rows_without_pictures_are_rejected(tmp_path: Path) -> None:
+    column = pa.array(
+        [{"bytes": picture(0), "path": None}, None, {"bytes": None, "path": None}, {"bytes": b"", "path": ""}], IMAGE
+    )
+    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p.parquet", {"image": column})))
+    assert built.manifest.rows == 1
+    reasons = [(item.path, item.reason.partition(";")[0]) for item in built.rejected]
+    assert reasons == [(f"p.parquet/{row}", "the row holds no image") for row in (1, 2, 3)]
+
+
+def test_documents_that_say_nothing_are_told(tmp_path: Path) -> None:
+    files = {**samples(0, 2), "0001.json": b"{"}
+    recorder = Recorder.new()
+    make(tmp_path / "index", str(pack_tar(tmp_path / "t.tar", files)), recorder=recorder)
+    assert "1 files beside images say nothing that can be read: left out" in recorder.notes
+
+
+def test_only_a_damaged_tar_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "t.tar").write_bytes(b"hello, world" * 100)
+    with pytest.raises(BuildError, match=r"none of the 1 image files can be read; got 't.tar': not a tar"):
+        make(tmp_path / "index", str(tmp_path / "t.tar"))
+    assert not (tmp_path / "index").exists()
+
+
+def test_the_command_takes_several_sources_and_columns(place: Path, tmp_path: Path, capsys: Any) -> None:
+    with plugged_in(colour_plugin(tmp_path / "plugin")):
+        tars = place / "00000.tar", place / "00001.tar"
+        ran = here(capsys, "index", "build", *tars, tmp_path / "index", "--encoder", "colours", "--json")
+        assert (ran.json["images"], ran.json["duplicates"], ran.json["rejected"]) == (COUNT - 1, 1, 1)
+        chosen = "--image-column", "image", "--caption-column", "seed", "--encoder", "colours", "--json"
+        ran = here(capsys, "index", "build", place / "rows.parquet", tmp_path / "other", *chosen)
+        assert ran.json["images"] == COUNT - 1
+        again = here(capsys, "index", "build", place / "rows.parquet", tmp_path / "other", "--encoder", "colours")
+        assert "was begun with other settings; got image_column 'image' -> ''" in again.error
+
+
+@pytest.mark.parametrize("kind", ["tars", "parquet"], indirect=True)
+def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(place: Path, kind: str, tmp_path: Path) -> None:
+    environment = colour_environment(colour_plugin(tmp_path / "plugin"))
+    (tmp_path / "settings.toml").write_text("part_size = 2\n")
+
+    def arguments(name: str) -> list[str]:
+        flags = "--encoder", "colours", "--config", str(tmp_path / "settings.toml"), "--workers", "2", "--json"
+        return ["index", "build", SOURCES[kind](place), str(tmp_path / name), *flags]
+
+    assert simat(*arguments("whole"), extra=environment).code == 0
+    rng = random.Random(5)
+    killed = 0
+    for files in (2, 5, 8):
+        process = start(*arguments("killed"), extra=environment)
+        end = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < end:
+            if len(contents_now(tmp_path / "killed")) >= files:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.03))
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert killed >= 2
+    assert simat(*arguments("killed"), extra=environment).code == 0
+    assert same_contents(tmp_path / "killed", tmp_path / "whole")
+    assert len(contents(tmp_path / "whole")) > 8
+
+
+def contents_now(folder: Path) -> list[str]:
+    """The names of all files, of a folder in which some come and go."""
+    return [name for _, _, names in os.walk(folder) for name in names]
