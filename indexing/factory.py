@@ -44,13 +44,16 @@ def empty_index(dim: int, factory: str) -> Any:
     """
     faiss = require_faiss()
     try:
-        return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise BuildError(
             f"FAISS cannot make a {dim}-d index of this factory string",
             got=repr(factory),
             remedy="try Flat, IVF1024,Flat or HNSW32",
         ) from error
+    if isinstance(index, faiss.IndexPQ):
+        index.do_polysemous_training = False  # minutes of annealing for a kind of search that is not used
+    return index
 
 
 def training_size(index: Any) -> int:
@@ -73,3 +76,41 @@ def search_knob(index: Any) -> tuple[str, Iterator[int]] | None:
     if isinstance(index, faiss.IndexHNSW):
         return "efSearch", (2**i for i in range(4, 13))
     return None
+
+
+def is_compressed(index: Any) -> bool | None:
+    """Whether codes keep little of a vector (products, single bits); None where they keep all, or refine themselves."""
+    import faiss
+
+    inner = innermost(index)
+    if inner is None:
+        return None
+    if isinstance(inner, faiss.IndexFlat | faiss.IndexIVFFlat):
+        return None
+    return not isinstance(inner, faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer)
+
+
+def code_bytes(index: Any) -> int:
+    """Bytes that a vector takes in an index, but for its id."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexPreTransform):
+        return code_bytes(index.index)
+    if isinstance(index, faiss.IndexRefine):
+        return code_bytes(index.base_index) + code_bytes(index.refine_index)
+    if isinstance(index, faiss.IndexHNSW):
+        return code_bytes(index.storage) + 4 * int(index.hnsw.nb_neighbors(0))  # type: ignore[attr-defined]
+    return int(index.code_size) if hasattr(index, "code_size") else 4 * int(index.d)
+
+
+def innermost(index: Any) -> Any | None:
+    """What holds the codes, below transformations and graphs; None where an index refines its own answers."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    if isinstance(index, faiss.IndexRefine):
+        return None
+    if isinstance(index, faiss.IndexPreTransform):
+        return innermost(index.index)
+    return innermost(index.storage) if isinstance(index, faiss.IndexHNSW) else index

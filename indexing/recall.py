@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
 
 from simat.searcher import Searcher
+from simat.selection import Selection
 from simat.types import Hits
 from simat.vectors import merge_hits
+from simat.vectorstore import VectorStore
 
 VectorsOf = Callable[[Int64[np.ndarray, " n"]], Float32[np.ndarray, "n d"]]
 
@@ -32,17 +36,16 @@ def exact_neighbours(
         blocks: all vectors, in order.
         k: neighbours wanted.
     """
-    count = len(queries)
-    best = Hits(np.full((count, k), -1, np.int64), np.full((count, k), -np.inf, np.float32))
+    import faiss
+
+    best = Hits(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
     first = 0
     for block in blocks:
-        scores = queries @ block.astype(np.float32).T
-        inside = (ids >= first) & (ids < first + len(block))
-        scores[inside, ids[inside] - first] = -np.inf
-        rows = np.broadcast_to(np.arange(first, first + len(block)), scores.shape)
-        if len(block) > k:
-            keep = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-            rows, scores = np.take_along_axis(rows, keep, 1), np.take_along_axis(scores, keep, 1)
+        # One more than wanted: each query may find itself.
+        found = faiss.knn(queries, block.astype(np.float32), min(k + 1, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
+        scores, rows = found[0], found[1] + first
+        scores[rows == ids[:, None]] = -np.inf
+        rows[rows == ids[:, None]] = -1
         best = merge_hits(np.concatenate([best.ids, rows], 1), np.concatenate([best.scores, scores], 1), k)
         first += len(block)
     return best
@@ -76,3 +79,36 @@ def recall_at_k(
         hits += min(len(wanted), int(np.isin(wanted, got).sum() + tied))
         total += len(wanted)
     return hits / total if total else 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Queries whose neighbours are known, asked of one index under one setting after another.
+
+    Attributes:
+        indexes: the shards.
+        store: the stored vectors.
+        threads: CPU threads of a search.
+        queries: unit rows.
+        ids: the row that each query is.
+        exact: their neighbours.
+        removed: rows that are never found.
+    """
+
+    indexes: Sequence[Any]
+    store: VectorStore
+    threads: int
+    queries: Float32[np.ndarray, "q d"]
+    ids: Int64[np.ndarray, " q"]
+    exact: Hits
+    removed: Selection | None = None
+
+    def searcher(self, search: Mapping[str, int]) -> Searcher:
+        """The index under one setting."""
+        return Searcher(self.indexes, search, self.threads, self.removed, self.store)
+
+    def recall(self, search: Mapping[str, int], part: slice) -> float:
+        """recall@k of a part of the queries."""
+        wanted = Hits(self.exact.ids[part], self.exact.scores[part])
+        stored = lambda ids: self.store.take(ids).astype(np.float32)  # noqa: E731
+        return recall_at_k(self.searcher(search), self.queries[part], self.ids[part], wanted, stored)

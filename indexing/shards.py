@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float16, Float32, Int64
 
 from indexing.config import BuildConfig
-from indexing.factory import empty_index, search_knob, training_size
-from indexing.recall import QUERIES, K, exact_neighbours, recall_at_k
+from indexing.factory import empty_index, training_size
+from indexing.plan import TOLD, plan_build
+from indexing.recall import QUERIES, K, Measured, exact_neighbours
+from indexing.sampling import held_back
+from indexing.settings import first_to_reach, search_settings
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
 from simat.files import atomic, remove_leftovers
 from simat.manifest import FileEntry
 from simat.progress import Progress
-from simat.searcher import Searcher
+from simat.vectorstore import VectorStore
 
 TRAINED = "trained.faiss"  # empty and trained, for all shards of an unfinished build
 
@@ -44,12 +47,12 @@ class ShardBuilder:
     """
 
     def __init__(self, folder: Path, embeddings: EmbeddingSet, config: BuildConfig, threads: int) -> None:
-        self._folder, self._embeddings, self._config, self._threads = folder, embeddings, config, threads
-        self._rows, self._dim = len(embeddings), embeddings.manifest.space.dim
-        shuffled = np.random.default_rng(config.seed).permutation(self._rows)
-        held_back = min(QUERIES, max(1, self._rows // 2))
-        self._queries: Int64[np.ndarray, " q"] = np.sort(shuffled[:held_back])
-        self._training_pool = shuffled[held_back:]
+        self._folder, self._config, self._threads = folder, config, threads
+        self._store = VectorStore.of(embeddings)
+        self._rows, self._dim = self._store.rows, self._store.dim
+        self._empty = empty_index(self._dim, config.factory)
+        self._plan = plan_build(self._rows, self._empty, config.shard_size, config.build_memory, threads)
+        self._queries, self._sample = held_back(self._rows, QUERIES, self._plan.sample, config.seed)
 
     def run(self, progress: Progress) -> Shards:
         """Build what is missing, then tune and measure."""
@@ -57,12 +60,15 @@ class ShardBuilder:
 
         faiss.omp_set_num_threads(self._threads)
         remove_leftovers(self._folder)
+        if self._rows >= TOLD:
+            progress.note(self._plan.told(self._rows, self._dim, self._config.factory))
         trained = self._trained(progress)
         progress.start("shard", self._rows, "vectors")
         entries = tuple(
             self._shard(number, start, trained, progress)
-            for number, start in enumerate(range(0, self._rows, self._config.shard_size))
+            for number, start in enumerate(range(0, self._rows, self._plan.shard_rows))
         )
+        del trained
         indexes = [faiss.read_index(str(self._folder.parent / entry.name), faiss.IO_FLAG_MMAP_IFC) for entry in entries]
         return Shards(entries, *self._measure(indexes, progress))
 
@@ -70,23 +76,21 @@ class ShardBuilder:
         """An empty, trained index, from the file of a killed run where there is one."""
         import faiss
 
-        index = empty_index(self._dim, self._config.factory)
-        wanted = training_size(index)
-        if not wanted:
-            return index
+        if not training_size(self._empty):
+            return self._empty
         path = self._folder / TRAINED
         if not path.exists():
-            sample = self._vectors(np.sort(self._training_pool[:wanted]))
+            sample = self._vectors(self._sample)
             progress.start("train", None, "vectors")
             with explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
-                index.train(sample)
+                self._empty.train(sample)
                 with atomic(path) as temporary:
-                    faiss.write_index(index, str(temporary))
+                    faiss.write_index(self._empty, str(temporary))
         return faiss.read_index(str(path))
 
     def _shard(self, number: int, start: int, trained: Any, progress: Progress) -> FileEntry:
         path = self._folder / f"shard-{number:05}.faiss"
-        stop = min(start + self._config.shard_size, self._rows)
+        stop = min(start + self._plan.shard_rows, self._rows)
         if path.exists():
             progress.advance(stop - start)
         else:
@@ -98,7 +102,7 @@ class ShardBuilder:
         import faiss
 
         index = faiss.clone_index(trained)
-        for block in self._embeddings.blocks(start, stop):
+        for block in self._store.blocks(start, stop):
             index.add(block.astype(np.float32))
             progress.advance(len(block))
         with atomic(path) as temporary:
@@ -106,31 +110,28 @@ class ShardBuilder:
 
     def _measure(self, indexes: list[Any], progress: Progress) -> tuple[dict[str, int], dict[str, float]]:
         """Tune on one half of the held-back queries, report on the other."""
-        progress.start("measure", None, "queries")
         queries = self._vectors(self._queries)
-        progress.advance(len(queries))
-        exact = exact_neighbours(queries, self._queries, self._embeddings.blocks(0, self._rows))
+        progress.start("measure", self._rows, "vectors")
+        exact = exact_neighbours(queries, self._queries, self._watched(progress))
         half = len(queries) // 2
-        tune, report = slice(0, half), slice(half, None)
-        search: dict[str, int] = {}
-        knob = search_knob(indexes[0])
-        for value in knob[1] if knob else ():
-            assert knob is not None
-            search = {knob[0]: value}
-            if self._recall(indexes, search, queries, exact, tune) >= self._config.target_recall:
-                break
-        recall = self._recall(indexes, search, queries, exact, report)
+        measured = Measured(indexes, self._store, self._threads, queries, self._queries, exact)
+        search = first_to_reach(
+            self._config.target_recall,
+            search_settings(indexes[0]),
+            lambda search: measured.recall(search, slice(0, half)),
+        )
+        recall = measured.recall(search, slice(half, None))
         return search, {f"recall@{K}": round(recall, 4), "queries": len(queries) - half}
 
-    def _recall(self, indexes: list[Any], search: dict[str, int], queries: Any, exact: Any, part: slice) -> float:
-        hits = type(exact)(exact.ids[part], exact.scores[part])
-        searcher = Searcher(indexes, search, self._threads)
-        return recall_at_k(searcher, queries[part], self._queries[part], hits, self._embeddings.vectors)
+    def _watched(self, progress: Progress) -> Iterator[Float16[np.ndarray, "n d"]]:
+        for block in self._store.blocks(0, self._rows):
+            yield block
+            progress.advance(len(block))
 
     def _vectors(self, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
         """Stored vectors of sorted ids, in one pass over the parts."""
         taken, first = [], 0
-        for block in self._embeddings.blocks(0, self._rows):
+        for block in self._store.blocks(0, self._rows):
             low, high = np.searchsorted(ids, [first, first + len(block)])
             taken.append(block[ids[low:high] - first].astype(np.float32))
             first += len(block)

@@ -88,7 +88,7 @@ class Block:
             return found[0], found[1]
         if not self._selects:
             return self._sifted(queries, k, search, chosen)
-        wider = widened(search, chosen.count / len(self), self._limits)
+        wider = widened(search, chosen.count / len(self), self._knobs)
         parameters = search_parameters(self.index, wider, selector)
         scores, rows = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
         return scores, rows
@@ -100,7 +100,7 @@ class Block:
         assert self.index is not None
         share = chosen.count / len(self)
         asked = min(math.ceil(k / share) + SLACK, len(self))
-        wider = widened(search, share, self._limits)
+        wider = widened(search, share, self._knobs)
         scores, rows = self.index.search(queries, asked, params=search_parameters(self.index, wider))
         inside = (rows >= 0) & chosen.mask()[np.maximum(rows, 0)]
         order = np.argsort(~inside, axis=1, kind="stable")[:, :k]
@@ -113,13 +113,17 @@ class Block:
         """Whether this kind of index can leave rows out while it searches."""
         faiss = require_faiss()
         inner = _innermost(self.index)
-        return not isinstance(inner, faiss.IndexFastScan | faiss.IndexLSH)
+        return not isinstance(inner, faiss.IndexFastScan | faiss.IndexPQ | faiss.IndexLSH)
 
     @cached_property
-    def _limits(self) -> dict[str, int]:
+    def _knobs(self) -> dict[str, tuple[int, int]]:
+        """What makes this index look farther: by name, its own value and the largest."""
         faiss = require_faiss()
         ivf = faiss.try_extract_index_ivf(self.index)
-        return {"efSearch": len(self), **({"nprobe": int(ivf.nlist)} if ivf is not None else {})}
+        if ivf is not None:
+            return {"nprobe": (int(ivf.nprobe), int(ivf.nlist))}
+        inner = _innermost(self.index)
+        return {"efSearch": (int(inner.hnsw.efSearch), len(self))} if isinstance(inner, faiss.IndexHNSW) else {}
 
 
 def cut(shard: Any, first: int, pieces: int) -> list[Block]:
@@ -150,15 +154,17 @@ def search_parameters(index: Any, values: Mapping[str, int], selector: Any = Non
     if isinstance(index, faiss.IndexRefine):
         base = search_parameters(index.base_index, values, selector)
         return faiss.IndexRefineSearchParameters(base_index_params=base, k_factor=4)
-    given = {**values, **({"sel": selector} if selector is not None else {})}
-    if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(**given)
-    if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(**given)
-    return faiss.SearchParameters(sel=selector) if selector is not None else None
+    chosen = {} if selector is None else {"sel": selector}
+    for kind, parameters, name in (
+        (faiss.IndexIVF, faiss.SearchParametersIVF, "nprobe"),
+        (faiss.IndexHNSW, faiss.SearchParametersHNSW, "efSearch"),
+    ):
+        if isinstance(index, kind):
+            return parameters(**chosen, **{name: values[name] for name in [name] if name in values})
+    return faiss.SearchParameters(**chosen) if chosen else None
 
 
-def widened(search: Mapping[str, int], share: float, limits: Mapping[str, int]) -> dict[str, int]:
+def widened(search: Mapping[str, int], share: float, knobs: Mapping[str, tuple[int, int]]) -> dict[str, int]:
     """The parameters of a search for the best among a share of the rows: its effort grows as the share shrinks.
 
     The k best of a tenth of the rows lie as far out as the 10·k best of all, and as many of the rows that are looked
@@ -167,9 +173,10 @@ def widened(search: Mapping[str, int], share: float, limits: Mapping[str, int]) 
     Args:
         search: parameters of a search of all rows.
         share: of the rows that are chosen, in (0, 1].
-        limits: the largest value of each parameter.
+        knobs: by name, the value where ``search`` has none, and the largest.
     """
-    return {name: min(math.ceil(value / share), limits.get(name, value)) for name, value in search.items()}
+    wider = {name: min(math.ceil(search.get(name, own) / share), most) for name, (own, most) in knobs.items()}
+    return {**search, **wider}
 
 
 def _innermost(index: Any) -> Any:

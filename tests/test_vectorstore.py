@@ -121,10 +121,10 @@ def test_take_is_shared_between_threads(embeddings: EmbeddingSet, stored: np.nda
 def test_mapped_file_holds_no_descriptor_and_ends_with_its_last_reader(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(bytes(range(256)) * 64)
-    descriptors = len(os.listdir("/proc/self/fd"))
+    descriptors = open_files()
     file = MappedFile(path)
     view = file.bytes[1000:1010]
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert open_files() == descriptors
     path.unlink()
     file.release(0, 16_384)
     del file
@@ -136,6 +136,10 @@ def test_mapped_file_holds_no_descriptor_and_ends_with_its_last_reader(tmp_path:
     del view
     gc.collect()
     assert not is_mapped(path)
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def is_mapped(path: Path) -> bool:
