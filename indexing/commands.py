@@ -36,6 +36,7 @@ def build(
     shard_size: Annotated[int | None, typer.Option(help="Vectors per shard.", show_default="1000000")] = None,
     factory: Annotated[str | None, typer.Option(help="A FAISS factory string.", show_default="auto")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory for searching, e.g. 8G.", show_default="4G")] = None,
+    build_memory: Annotated[str | None, typer.Option(help="Memory for making shards.", show_default="4G")] = None,
     recall: Annotated[float | None, typer.Option(help="recall@10 to tune for.", show_default="0.95")] = None,
     precision: Annotated[str | None, typer.Option(help="f32 or bf16.", show_default="f32")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")] = "auto",
@@ -64,6 +65,7 @@ def build(
         "shard_size": shard_size,
         "factory": factory,
         "memory": parse_bytes(memory) if memory else None,
+        "build_memory": parse_bytes(build_memory) if build_memory else None,
         "target_recall": recall,
         "image_column": image_column,
         "caption_column": caption_column,
@@ -99,12 +101,13 @@ def project(
 def info(
     index: IndexArgument,
     rejected: Annotated[bool, typer.Option("--rejected", help="List every file that could not be read.")] = False,
+    columns: Annotated[bool, typer.Option("--columns", help="List what a filter (--where) may name.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Show what an index holds, how well it finds, and which files it could not read."""
-    from indexing.inspect import describe
+    from indexing.inspect import columns_of, describe
 
-    facts = describe(index)
+    facts = describe(index) | ({"columns": columns_of(index)} if columns else {})
     if json:
         print_json(facts)
         return
