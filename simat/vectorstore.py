@@ -84,7 +84,8 @@ class VectorStore:
             pieces = []
             for part in range(int(first), int(last) + 1):
                 base, end = int(self._starts[part]), int(self._ends[part])
-                pieces.append(self._part(part).read(max(low, base) - base, min(high, end) - base))
+                if base < end:  # a part of rejected rows alone is empty
+                    pieces.append(self._part(part).read(max(low, base) - base, min(high, end) - base))
             yield pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def _open(self, number: int) -> _Part:

@@ -24,6 +24,7 @@ from indexing.exchange.importing import Wanted, import_index
 from indexing.exchange.segments import BLOCK
 from indexing.inspect import describe, verify_index
 from simat import open as open_index
+from simat.encoders import load_tower
 from simat.errors import BuildError, EncoderError, SpaceMismatchError, StorageError
 from simat.types import EmbeddingSpace, Query
 from simat.vectors import unit_rows
@@ -51,8 +52,24 @@ def test_an_import_without_an_encoder_answers_vectors_and_ids_but_no_words(tmp_p
     exact = np.argsort(-(vectors @ vectors[3]), kind="stable")[:5]
     assert [result.id for result in engine.answer(Query(vector=vectors[3], k=5))] == exact.tolist()
     assert [result.id for result in engine.search(image=3, k=4)] == exact[1:].tolist()
-    with pytest.raises(EncoderError, match="got 'unknown'"):
+    refused = pytest.raises(EncoderError, match=r"nobody has said which encoder made .* again with --encoder")
+    with refused:
         engine.search("a dog")
+    with refused:
+        engine.edit(3, "a -> b")
+
+
+def test_unknown_encoders_of_two_folders_are_two_spaces(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        stranger(tmp_path / name, (3,))
+        imported(tmp_path / name, tmp_path / f"{name} index")
+    spaces = [open_index(tmp_path / f"{name} index").space for name in ("a", "b")]
+    assert [load_tower(space.encoder).space for space in spaces] == spaces
+    with pytest.raises(SpaceMismatchError):
+        spaces[0].require(spaces[1])
+    for spec in ("unknown", "unknown:12", "unknown:x/0123456789ab"):
+        with pytest.raises(EncoderError, match="this name marks imported vectors"):
+            load_tower(spec)
 
 
 def test_parts_have_the_same_bytes_however_the_rows_lie_in_files(tmp_path: Path) -> None:
@@ -451,7 +468,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_the_command_imports_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stranger(tmp_path / "laion", (5, 7), laion)
     ran = here(capsys, "index", "import", tmp_path / "laion", tmp_path / "index", "--factory", "Flat", "--json")
-    assert (ran.json["images"], ran.json["encoder"], ran.json["dim"]) == (12, "unknown", DIM)
+    assert (ran.json["images"], ran.json["dim"]) == (12, DIM)
+    assert ran.json["encoder"].startswith("unknown:12/")
     assert any(line.get("stage") == "import" and line["done"] == 12 for line in ran.progress)
     assert "12 images in" in here(capsys, "index", "import", tmp_path / "laion", tmp_path / "second").out
     failed = here(capsys, "index", "import", tmp_path / "laion", tmp_path / "third", "--encoder", "offline")

@@ -36,6 +36,7 @@ from indexing.exchange.pictures import Pictures
 from indexing.factory import empty_index
 from simat.embeddings import Rejected, join_path, read_rejected, write_rejected
 from simat.encoders import load_image_encoder
+from simat.encoders.unknown import unknown_space
 from simat.errors import BuildError, SpaceMismatchError, StorageError
 from simat.files import human, locked, remove_leftovers, sha256_text, write_text
 from simat.heads import load_heads, save_heads
@@ -45,7 +46,6 @@ from simat.searcher import require_faiss
 from simat.types import EmbeddingSpace, ImageEncoder
 
 PART_ROWS = 2**16  # rows of a part: 400 million vectors make some six thousand files
-UNKNOWN = "unknown"  # the encoder of vectors that nobody has named one for
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _space(source: Source, wanted: Wanted, encoder: ImageEncoder | None) -> Embe
     """Where the vectors live, as far as anyone knows."""
     dim, own = source.vectors.dim, source.card.space if source.card else None
     if encoder is None:
-        return own or EmbeddingSpace(UNKNOWN, sha256_text(f"unknown {source.folder}"), dim)
+        return own or unknown_space(dim, str(source.folder))
     if encoder.space.dim != dim:
         raise SpaceMismatchError(
             f"the vectors in {source.vectors.where} are {dim}-d",

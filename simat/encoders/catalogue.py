@@ -84,6 +84,7 @@ _FAMILIES = {
 def catalogue() -> list[CatalogueEntry]:
     """Every registered encoder, with the models worth knowing."""
     conse, pair = "EfficientNet-Lite0 × MiniLM (ConSE)", "an image tower and a text tower, through heads"
+    nobody = "marks imported vectors that nobody named an encoder for: ids and vectors only"
     entries = [
         CatalogueEntry("offline", "both", 384, 109, "Apache-2.0", _offline_state(), conse),
         _entry("efficientnet", 1280, 19, "Apache-2.0", "features of EfficientNet-Lite0", "ready"),
@@ -93,6 +94,7 @@ def catalogue() -> list[CatalogueEntry]:
         *(_entry(*facts, "download") for facts in _TOWERS),
         *(_entry(spec, None, None, "yours", description, "ready") for spec, description in _OWN_FILES),
         CatalogueEntry("combined:image=SPEC,text=SPEC,heads=FOLDER", "both", None, None, "", "ready", pair),
+        CatalogueEntry("unknown", "", None, None, "", "ready", nobody),
     ]
     return entries + _strangers({entry.spec.partition(":")[0] for entry in entries})
 
