@@ -18,7 +18,8 @@ from simat.tables import Table, image_column
 from simat.tars import NOT_A_PICTURE, TarTable
 
 TAR, TABLES = ".tar", (".parquet", ".arrow")
-OPEN_TARS, OPEN_TABLES = 256, 32
+OPEN_TARS = 24  # a table of 30,000 members takes some 10 MB
+OPEN_TABLES = 4  # each may hold a batch of rows of pictures
 State = tuple[int, int, int]
 
 

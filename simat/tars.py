@@ -27,7 +27,7 @@ class TarDamageError(ImageError):
     """A header that is none; what came before it is sound."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """A file of a tar.
 
