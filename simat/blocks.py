@@ -17,6 +17,8 @@ from simat.shardfiles import require_faiss
 
 MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs more than scanning it
 MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
+SHARED = {20: 3, 128_000: 1_280}  # FAISS's limits below which every query scans for itself, and ours for one thread
+ROUNDING = 4e-6  # of a product of unit vectors, computed in whatever order
 SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
 
 Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
@@ -64,13 +66,19 @@ class Block:
         if not len(queries) or not rows:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         last, asked = min(k, rows) - 1, min(k + 1, rows)
+        together = self.vectors is not None and chosen is None and len(queries) > 1
+        margin = ROUNDING * np.linalg.norm(queries, axis=1) if together else np.zeros(len(queries))
         while True:
             scores, found = self._search(queries, asked, search, chosen)
             there = found >= 0
-            tied = there[:, -1] & (scores[:, last] == scores[:, -1])
+            tied = there[:, -1] & (scores[:, last] <= scores[:, -1] + margin)
             if asked == rows or asked - k > MAX_TIED or not tied.any():
-                return np.where(there, scores, -np.inf).astype(np.float32), np.where(there, found + self.first, -1)
+                break
             asked = min(2 * asked, rows)
+        if together:
+            assert self.vectors is not None
+            scores, found = _rescored(queries, self.vectors, found)
+        return np.where(there, scores, -np.inf).astype(np.float32), np.where(there, found + self.first, -1)
 
     def _search(
         self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection | None
@@ -124,6 +132,40 @@ class Block:
             return {"nprobe": (int(ivf.nprobe), int(ivf.nlist))}
         inner = _innermost(self.index)
         return {"efSearch": (int(inner.hnsw.efSearch), len(self))} if isinstance(inner, faiss.IndexHNSW) else {}
+
+
+def share_scans() -> None:
+    """Let FAISS scan once for a few queries, by a matrix product, where by default each scans for itself.
+
+    Its default suits as many threads as there are queries; a block is searched by one. A scan is bound by memory: on
+    100,000 × 512 vectors, eight queries take as long as two. The limit is the process's; one set by others is kept.
+    """
+    faiss = require_faiss()
+    limit = faiss.cvar.distance_compute_blas_threshold  # of queries; from FAISS 1.15 on, of queries × dimensions
+    faiss.cvar.distance_compute_blas_threshold = SHARED.get(limit, limit)
+
+
+def products(
+    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], places: Int64[np.ndarray, "q m"]
+) -> Float32[np.ndarray, "q m"]:
+    """Inner products of every query with its own rows of ``vectors``, −inf where a place is −1.
+
+    FAISS computes one at a time, so that equal vectors have equal products wherever they stand.
+    """
+    faiss = require_faiss()
+    scores, places = np.full(places.shape, -np.inf, np.float32), np.ascontiguousarray(places)
+    pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, places)]
+    faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], len(queries), places.shape[1])
+    return scores
+
+
+def _rescored(
+    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], found: Int64[np.ndarray, "q m"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same rows, best first, with the products that a query alone would have: a matrix product rounds otherwise."""
+    scores = products(queries, vectors, found)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
 
 
 def cut(shard: Any, first: int, pieces: int) -> list[Block]:

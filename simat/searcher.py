@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from simat.blocks import Block, cut, search_parameters
+from simat.blocks import Block, cut, products, search_parameters, share_scans
 from simat.errors import QueryError, StorageError
 from simat.selection import Selection
 from simat.shardfiles import open_shards, require_faiss
@@ -50,6 +50,7 @@ class Searcher:
         vectors: VectorStore | None = None,
     ) -> None:
         faiss = require_faiss()
+        share_scans()
         self._threads = threads or len(os.sched_getaffinity(0))
         self._search = dict(search or {})
         self._rerank = self._search.pop(RERANK, 0)
@@ -165,7 +166,7 @@ class Searcher:
         missing = int(unique[0] < 0)
         vectors = self._stored(unique[missing:])
         places = np.ascontiguousarray(places.reshape(hits.ids.shape) - missing)  # −1 where there is no candidate
-        scores = self._pool.submit(_products, queries, vectors, places).result()
+        scores = self._pool.submit(products, queries, vectors, places).result()
         return Hits(hits.ids, scores)
 
     def _completed(self, queries: np.ndarray, hits: Hits, allowed: Selection) -> Hits:
@@ -198,17 +199,3 @@ class Searcher:
 
 def _merged(found: Sequence[tuple[np.ndarray, np.ndarray]], k: int) -> Hits:
     return merge_hits(np.concatenate([ids for _, ids in found], 1), np.concatenate([s for s, _ in found], 1), k)
-
-
-def _products(
-    queries: Float32[np.ndarray, "q d"], vectors: Float32[np.ndarray, "n d"], places: Int64[np.ndarray, "q m"]
-) -> Float32[np.ndarray, "q m"]:
-    """Inner products of every query with its own rows of ``vectors``, −inf where a place is −1.
-
-    FAISS computes one at a time, so that equal vectors have equal products wherever they stand.
-    """
-    faiss = require_faiss()
-    scores = np.full(places.shape, -np.inf, np.float32)
-    pointers = [faiss.swig_ptr(array) for array in (scores, queries, vectors, places)]
-    faiss.fvec_inner_products_by_idx(*pointers, vectors.shape[1], len(queries), places.shape[1])
-    return scores
