@@ -28,6 +28,7 @@ from indexing.generations import (
 from indexing.items import Item
 from indexing.known import KnownContents, rows_at
 from indexing.places import Places
+from indexing.plan import plan_build
 from indexing.room import require_room
 from indexing.scan import read_scan, write_items
 from indexing.shards import explained
@@ -41,6 +42,7 @@ from simat.manifest import HEADS, EmbeddingManifest, FileEntry, IndexManifest
 from simat.progress import Progress, Silent
 from simat.selection import Selection
 from simat.types import ImageEncoder
+from simat.vectorstore import VectorStore
 
 LOOKED_UP = 2**20  # paths looked for in the index at a time
 REJECTED = "rejected.parquet"
@@ -156,6 +158,9 @@ class _Addition:
         done = embedder.run(self._folder / SCAN, self._files, self._machine.decoders, self._progress)
         rejected = [item for path in sorted(folder.glob("rejected-*.parquet")) for item in read_rejected(path)]
         images = done.rows - self._manifest.rows
+        if not images and self.known:
+            self._change.abandon()
+            return Added(self._folder, self._manifest, known=self.known, rejected=tuple(rejected))
         if not images:
             first = rejected[0]
             raise self._nothing(f"none of the {self._files} new files can be read", f"{first.path!r}: {first.reason}")
@@ -211,19 +216,24 @@ class _Addition:
     def _sharded(self, embeddings: EmbeddingManifest) -> IndexManifest:
         """The index with shards of the new rows."""
         old, config = self._manifest, self._config
-        rows, folder = PartReader(self._embeddings.folder, embeddings.parts), self._change.new_folder(SHARDS)
+        rows, folder = self._vectors(embeddings), self._change.new_folder(SHARDS)
         remove_leftovers(folder)
         empty = trained_index(self._folder, old)
         trained = old.trained or training_record(empty, self._embeddings, ~self._removed, config.seed)
-        self._progress.start("shard", len(rows) - old.rows, "vectors")
+        cores = self._machine.runtime(config.precision).cores
+        size = plan_build(rows.rows - old.rows, empty, config.shard_size, config.build_memory, cores).shard_rows
+        self._progress.start("shard", rows.rows - old.rows, "vectors")
         shards = []
-        for number, start in enumerate(range(old.rows, len(rows), config.shard_size)):
-            path, stop = folder / f"shard-{number:05}.faiss", min(start + config.shard_size, len(rows))
+        for number, start in enumerate(range(old.rows, rows.rows, size)):
+            path, stop = folder / f"shard-{number:05}.faiss", min(start + size, rows.rows)
             if not path.exists():
-                fill_shard(path, empty, rows.blocks(start, stop), self._machine.runtime(config.precision).cores)
+                fill_shard(path, empty, rows.blocks(start, stop), cores)
             self._progress.advance(stop - start)
             shards.append(FileEntry.of(self._folder, f"{SHARDS}/{folder.name}/{path.name}", stop - start))
-        return replace(old, shards=(*old.shards, *shards), rows=len(rows), trained=trained)
+        return replace(old, shards=(*old.shards, *shards), rows=rows.rows, trained=trained)
+
+    def _vectors(self, embeddings: EmbeddingManifest) -> VectorStore:
+        return VectorStore(self._embeddings.folder, embeddings.parts, self._manifest.space.dim)
 
 
 class _Embedder(Embedder):

@@ -10,6 +10,7 @@ from indexing.config import BuildConfig, Machine
 from indexing.drift import reasons_to_train, trained_index, training_record
 from indexing.factory import empty_index, training_size
 from indexing.generations import COMPACT, Change, changing, prefixed, refuse_unfinished, require_own_embeddings
+from indexing.plan import plan_build
 from indexing.rewrite import Kept, count_duplicates, write_parts
 from indexing.room import require_room
 from indexing.shards import TRAINED, ShardBuilder
@@ -70,10 +71,11 @@ class _Compaction:
     """One run over one index."""
 
     def __init__(self, change: Change, machine: Machine, progress: Progress, retrain: bool | None) -> None:
-        self._change, self._machine, self._progress, self._retrain = change, machine, progress, retrain
+        self._change, self._progress, self._retrain = change, progress, retrain
         self._folder, self._manifest = change.folder, change.manifest
         self._config = config_of(change.manifest)
         self._embeddings, self._live = change.embeddings(), ~change.removed()
+        self._cores = machine.runtime(self._config.precision).cores
 
     def run(self) -> Compacted:
         why_train = self._reasons_to_train()
@@ -108,7 +110,9 @@ class _Compaction:
 
     def _reasons_for_shards(self) -> list[str]:
         gone, shards = self._manifest.rows - self._live.count, len(self._manifest.shards)
-        enough = -(-self._live.count // self._config.shard_size)
+        empty = empty_index(self._manifest.space.dim, self._manifest.factory)
+        settings = (self._config.shard_size, self._config.build_memory, self._cores)
+        enough = -(-self._live.count // plan_build(self._live.count, empty, *settings).shard_rows)
         small = f"{shards} shards where {enough} suffice"
         return [*([f"{gone:,} removed images"] * bool(gone)), *([small] * (shards > enough))]
 
@@ -132,8 +136,7 @@ class _Compaction:
             config = self._config.resolved(len(rows), rows.manifest.space.dim)
         else:
             self._keep_training(folder)
-        cores = self._machine.runtime(self._config.precision).cores
-        shards = ShardBuilder(folder, rows, config, cores).run(self._progress)
+        shards = ShardBuilder(folder, rows, config, self._cores).run(self._progress)
         manifest = replace(
             self._manifest,
             embedding_manifest=name,

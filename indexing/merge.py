@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexing.build import EMBEDDINGS, REJECTED, STATE, Built, complete, enter, portable, require_same
+from indexing.build import EMBEDDINGS, REJECTED, STATE, Built, complete, enter, finished, portable, require_same
 from indexing.compact import config_of
 from indexing.config import BuildConfig, Machine
 from indexing.places import Places
@@ -58,7 +58,10 @@ def merge_indexes(
     enter(out)
     with locked(out):
         if (out / NAME).exists():
-            raise BuildError("there is an index here already", got=str(out), remedy="give a new folder")
+            if not (out / STATE).exists():
+                raise BuildError("there is an index here already", got=str(out), remedy="give a new folder")
+            _begin(out, opened, config)
+            return finished(out, config, progress)
         remove_leftovers(out)
         _begin(out, opened, config)
         if space.heads is not None and not (out / HEADS).exists():
@@ -176,15 +179,15 @@ class _Names:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        keys = []
+        keys: list[bytes | None] = []  # None for a vector without any file
         for table in source.embeddings.tables(["path", "path_bytes"]):
             names = zip(table["path"].to_pylist(), table["path_bytes"].to_pylist(), strict=True)
-            keys += [_key(rename(join_path(shown, raw))) for shown, raw in names]
+            keys += [_key(rename(join_path(shown, raw))) if shown else None for shown, raw in names]
         digests = pa.array(keys, pa.binary(16))
         rows = source.live.mask()
         for known in self._known:
             rows &= ~pc.is_in(digests, value_set=known).to_numpy(zero_copy_only=False)
-        self._known.append(digests.filter(pa.array(rows)))
+        self._known.append(digests.filter(pa.array(rows)).drop_null())
         return Selection.of(rows)
 
 
