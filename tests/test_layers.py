@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "retrieval"}
     | {"selection", "tables", "tars", "types", "vectors"},
-    {"encoders", "embeddings", "heads", "manifest", "mapping", "tombstones", "vectorstore"},
+    {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"}
+    | {"vectorstore"},
     {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "where"},
-    {"opened"},
+    {"milvus", "opened"},
     {"backends"},
     {"studios"},
     {"engine"},

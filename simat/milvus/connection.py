@@ -1,0 +1,178 @@
+"""A connection to Milvus: every call has a limit, every failure is an error of ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from simat.errors import StorageError
+from simat.milvus.address import Address
+from simat.reach import listens
+
+TOKEN = "SIMAT_MILVUS_TOKEN"  # environment variable: user:password, or an API key
+CONNECT_S, ASK_S, WRITE_S = 5.0, 10.0, 120.0
+LOGGERS = ("pymilvus", "milvus_lite", "faiss.loader")
+
+
+class Connection:
+    """One collection of one Milvus. Safe to share between threads.
+
+    Args:
+        address: of the collection, which need not be there.
+        create: let a file of Milvus Lite be made where there is none.
+
+    Raises:
+        StorageError: pymilvus is not installed, or nobody answers within ``CONNECT_S`` and a few seconds.
+    """
+
+    def __init__(self, address: Address, create: bool = False) -> None:
+        self.address = address
+        client = _client_class()
+        self._check(create)
+        with self._told("cannot open Milvus"):
+            self._client = client(address.uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **self._database())
+
+    def properties(self) -> dict[str, str] | None:
+        """Properties and description of the collection; None where there is no such collection."""
+        with self._told("cannot ask Milvus"):
+            if not self._client.has_collection(self._name, timeout=ASK_S):
+                return None
+            facts = self._client.describe_collection(self._name, timeout=ASK_S)
+        return {"description": facts.get("description", ""), **dict(facts.get("properties") or {})}
+
+    def create(self, schema: Any, properties: Mapping[str, str], index: Mapping[str, Any]) -> None:
+        """Make the collection, empty and indexed."""
+        with self._told("Milvus refuses the collection"):
+            wanted = self._client.prepare_index_params()
+            wanted.add_index(**index)
+            self._client.create_collection(
+                self._name, schema=schema, properties=dict(properties), index_params=wanted, timeout=WRITE_S
+            )
+
+    def drop(self) -> None:
+        """Remove the collection and all it holds."""
+        with self._told("Milvus cannot drop the collection"):
+            self._client.drop_collection(self._name, timeout=WRITE_S)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put rows in, in place of those with the same ids."""
+        with self._told("Milvus cannot take the rows"):
+            self._client.upsert(self._name, list(rows), timeout=WRITE_S)
+
+    def finish(self) -> None:
+        """Let what was written be indexed, kept and searched."""
+        with self._told("Milvus cannot finish the collection"):
+            self._client.flush(self._name, timeout=WRITE_S)
+        self.load()
+
+    def load(self) -> None:
+        """Let the collection be searched."""
+        with self._told("Milvus cannot load the collection"):
+            self._client.load_collection(self._name, timeout=WRITE_S)
+
+    def count(self, condition: str = "") -> int:
+        """How many rows meet a condition, those of a moment ago too."""
+        with self._told("Milvus cannot count"):
+            found = self._client.query(
+                self._name, condition, output_fields=["count(*)"], timeout=ASK_S, consistency_level="Strong"
+            )
+        return int(found[0]["count(*)"])
+
+    def rows(self, condition: str, fields: Sequence[str], limit: int) -> list[dict[str, Any]]:
+        """Fields of at most ``limit`` rows that meet a condition, in any order."""
+        with self._told("Milvus cannot read"):
+            return [
+                dict(row)
+                for row in self._client.query(
+                    self._name, condition, output_fields=list(fields), limit=limit, timeout=ASK_S
+                )
+            ]
+
+    def search(
+        self, queries: np.ndarray, k: int, field: str, condition: str, parameters: Mapping[str, Any]
+    ) -> list[list[tuple[int, float]]]:
+        """Ids and inner products of the nearest rows, a list per query."""
+        with self._told("Milvus cannot search"):
+            found = self._client.search(
+                self._name,
+                data=queries.tolist(),
+                filter=condition,
+                limit=k,
+                anns_field=field,
+                search_params={"metric_type": "IP", "params": dict(parameters)},
+                timeout=ASK_S,
+            )
+        return [[(int(hit["id"]), float(hit["distance"])) for hit in hits] for hits in found]
+
+    def close(self) -> None:
+        """Let go of the connection; a file of Milvus Lite can then be opened elsewhere."""
+        self._client.close()
+        if self.address.file is not None:
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(str(self.address.file))
+
+    @property
+    def _name(self) -> str:
+        return self.address.collection
+
+    def _database(self) -> dict[str, str]:
+        return {} if self.address.database == "default" else {"db_name": self.address.database}
+
+    def _check(self, create: bool) -> None:
+        """Say at once what pymilvus would say late, or at length."""
+        address = self.address
+        if address.file is None:
+            if (reason := listens(address.host, address.port)) is not None:
+                raise StorageError(
+                    "no Milvus answers",
+                    got=f"{address.host}:{address.port}: {reason}",
+                    remedy="start it, or look at the address",
+                )
+        elif not address.file.exists() and not create:
+            raise StorageError(
+                "no such file of Milvus Lite", got=str(address.file), remedy="make it with 'simat index push'"
+            )
+        elif not address.file.parent.is_dir():
+            raise StorageError("no such folder", got=str(address.file.parent))
+
+    @contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        import grpc
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            yield
+        except (MilvusException, grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise StorageError(
+                what, got=f"{self.address}: {_reason(error)}", remedy=_remedy(error, self.address)
+            ) from error
+
+
+def _client_class() -> Any:
+    try:
+        from pymilvus import MilvusClient
+    except ImportError as error:
+        raise StorageError("pymilvus is not installed", remedy="pip install 'simat[milvus]'") from error
+    for name in LOGGERS:  # what they log, the errors say
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return MilvusClient
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "message", "") or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def _remedy(error: Exception, address: Address) -> str | None:
+    reason = _reason(error).lower()
+    if "auth" in reason or "token" in reason:
+        return f"set {TOKEN} to user:password"
+    if address.file is not None and "local milvus" in reason:
+        return "another process may have it open: close it there"
+    return None
