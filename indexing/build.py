@@ -131,7 +131,7 @@ class _Build:
         state = self._folder / STATE
         if state.exists():
             known: dict[str, Any] = json.loads(state.read_bytes())
-            other_shards = self._allow_other_shards(known["config"])
+            other_shards = allow_other_shards(self._folder, known["config"], self._config)
             require_same(known, wanted, self._folder)
             if other_shards:
                 write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
@@ -145,16 +145,6 @@ class _Build:
         self._announce(files)
         write_text(state, json.dumps({**wanted, "files": files}, indent=1))
         return files
-
-    def _allow_other_shards(self, known: dict[str, Any]) -> bool:
-        """Let a build that has no shard yet go on with other shard settings: FAISS may have refused the first."""
-        wanted = {name: self._config.as_dict()[name] for name in SHARD_SETTINGS}
-        shards = self._folder / SHARDS
-        if wanted.items() <= known.items() or any(shards.glob("shard-*.faiss")):
-            return False
-        (shards / TRAINED).unlink(missing_ok=True)
-        known.update(wanted)
-        return True
 
     def _announce(self, files: int) -> None:
         """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
@@ -229,6 +219,23 @@ def complete(folder: Path, config: BuildConfig, machine: Machine, progress: Prog
     write_manifest(folder, manifest)
     _tidy(folder)
     return Built(folder, manifest, embeddings.rejected(), embeddings.manifest.duplicates)
+
+
+def allow_other_shards(folder: Path, known: dict[str, Any], config: BuildConfig) -> bool:
+    """Let a build that has no shard yet go on with other shard settings: FAISS may have refused the first.
+
+    Args:
+        folder: of the index.
+        known: settings that it was begun with; they become those of ``config`` where that is allowed.
+        config: settings wanted now.
+    """
+    wanted = {name: config.as_dict()[name] for name in SHARD_SETTINGS}
+    shards = folder / SHARDS
+    if wanted.items() <= known.items() or any(shards.glob("shard-*.faiss")):
+        return False
+    (shards / TRAINED).unlink(missing_ok=True)
+    known.update(wanted)
+    return True
 
 
 def _check(config: BuildConfig, machine: Machine, encoder: ImageEncoder) -> None:

@@ -21,6 +21,7 @@ def import_vectors(
     factory: Annotated[str | None, typer.Option(help="A FAISS factory string.", show_default="auto")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Vectors per shard.", show_default="1000000")] = None,
     memory: Annotated[str | None, typer.Option(help="Memory for searching, e.g. 8G.", show_default="4G")] = None,
+    build_memory: Annotated[str | None, typer.Option(help="Memory for making shards.", show_default="4G")] = None,
     recall: Annotated[float | None, typer.Option(help="recall@10 to tune for.", show_default="0.95")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; flags go before it.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -28,13 +29,15 @@ def import_vectors(
     """Index vectors that are ready: of clip-retrieval and LAION (img_emb/, metadata/), Parquet, or Lance."""
     from indexing.commands import built_document, parse_bytes, print_built
     from indexing.config import BuildConfig
-    from indexing.exchange.importing import PART_ROWS, Wanted, import_index
+    from indexing.exchange.importer import Wanted
+    from indexing.exchange.importing import PART_ROWS, import_index
 
     flags = {
         "photos": str(embeddings.absolute()),
         "factory": factory,
         "shard_size": shard_size,
         "memory": parse_bytes(memory) if memory else None,
+        "build_memory": parse_bytes(build_memory) if build_memory else None,
         "target_recall": recall,
     }
     defaults = {"part_size": PART_ROWS} if config is None else {}

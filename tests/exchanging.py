@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from helpers import unit_noise
 
-from indexing.exchange.importing import Wanted, import_index
+from indexing.exchange.importer import Wanted
+from indexing.exchange.importing import import_index
 from simat.embeddings import EmbeddingSet, embedding_column
 from simat.manifest import read_index_manifest
 from simat.tombstones import read_removed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexing.config import BuildConfig
-from indexing.exchange import importing
+from indexing.exchange import importer
 from indexing.exchange.checks import UNIT, checked
-from indexing.exchange.importing import Wanted, import_index
+from indexing.exchange.importer import Wanted
+from indexing.exchange.importing import import_index
 from indexing.exchange.segments import BLOCK
 from indexing.inspect import describe, verify_index
 from simat import open as open_index
+from simat.embeddings import EmbeddingSet
 from simat.encoders import load_tower
 from simat.errors import BuildError, EncoderError, SpaceMismatchError, StorageError
+from simat.images import load_image
 from simat.types import EmbeddingSpace, Query
 from simat.vectors import unit_rows
 
@@ -256,7 +260,11 @@ def test_nothing_is_left_of_an_import_without_one_good_row(tmp_path: Path) -> No
 def test_rows_of_other_lengths_are_refused_naming_the_first(tmp_path: Path) -> None:
     spoilt(tmp_path / "long", {6: np.ones(DIM), 9: np.full(DIM, 3)})
     with pytest.raises(StorageError, match=r"row 1 of img_emb_1.npy is no unit vector; got length 3.46.*--normalise"):
-        imported(tmp_path / "long", tmp_path / "index")
+        imported(tmp_path / "long", tmp_path / "index", part_size=12)
+    assert not (tmp_path / "index").exists()
+    with pytest.raises(StorageError, match="is no unit vector"):
+        imported(tmp_path / "long", tmp_path / "later", part_size=4)
+    assert len([*(tmp_path / "later" / "embeddings").glob("part-*")]) == 1
 
 
 def test_rows_of_other_lengths_are_normalised_on_demand_and_the_others_left_alone(tmp_path: Path) -> None:
@@ -413,10 +421,26 @@ def test_the_encoder_is_checked_by_its_dimension_and_named(tmp_path: Path) -> No
         import_index(tmp_path / "laion", tmp_path / "other", encoder=PixelColourEncoder())
 
 
+def test_an_encoder_that_did_not_make_the_vectors_is_found_out_by_their_pictures(tmp_path: Path) -> None:
+    photos = save_blotches(tmp_path / "photos", 6)
+    names = sorted(path.name for path in photos.iterdir())
+    encoder = PixelColourEncoder()
+    vectors = encoder.encode_images([load_image(photos / name) for name in names])
+    pq.write_table(pa.table({"path": names, "embedding": [*vectors]}), tmp_path / "right.parquet")
+    pq.write_table(pa.table({"path": names, "embedding": [*vectors[::-1]]}), tmp_path / "wrong.parquet")
+    wanted = Wanted(root=photos)
+    built = import_index(tmp_path / "right.parquet", tmp_path / "right", wanted, encoder=encoder)
+    assert built.manifest.rows == 6
+    with pytest.raises(SpaceMismatchError, match=r"the vector of 0000.png was not made by colours .*; got cosine"):
+        import_index(tmp_path / "wrong.parquet", tmp_path / "wrong", wanted, encoder=encoder)
+    gone = import_index(tmp_path / "wrong.parquet", tmp_path / "gone", Wanted(root=tmp_path), encoder=encoder)
+    assert gone.manifest.rows == 6
+
+
 def test_a_killed_import_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt(tmp_path / "laion", {1: np.nan, 10: 0})
     imported(tmp_path / "laion", tmp_path / "whole")
-    original, calls = importing.new_part, []
+    original, calls = importer.new_part, []
 
     def killed_at_the_second(path: Path, *rest: Any) -> Any:
         calls.append(path)
@@ -425,7 +449,7 @@ def test_a_killed_import_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: 
         return original(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "new_part", killed_at_the_second)
+        patch.setattr(importer, "new_part", killed_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             imported(tmp_path / "laion", tmp_path / "index")
     stamp = calls[0].stat().st_mtime_ns
@@ -438,12 +462,24 @@ def test_a_killed_import_goes_on_and_ends_the_same(tmp_path: Path, monkeypatch: 
     assert same_contents(tmp_path / "index", tmp_path / "whole")
 
 
+def test_shards_that_faiss_refused_are_made_another_way_without_importing_again(tmp_path: Path) -> None:
+    vectors = stranger(tmp_path / "laion", (5, 7), laion)
+    settings = BuildConfig("", part_size=4, factory="IVF64,Flat")
+    with pytest.raises(BuildError, match=r"FAISS cannot train IVF64,Flat"):
+        import_index(tmp_path / "laion", tmp_path / "index", settings=settings)
+    part = tmp_path / "index" / "embeddings" / "part-000000.parquet"
+    stamp = part.stat().st_mtime_ns
+    built = import_index(tmp_path / "laion", tmp_path / "index", settings=replace(settings, factory="Flat"))
+    assert built.manifest.factory == "Flat" and part.stat().st_mtime_ns == stamp
+    np.testing.assert_array_equal(stored(EmbeddingSet(tmp_path / "index" / "embeddings")), vectors)
+
+
 def test_other_vectors_or_settings_do_not_go_on_where_an_import_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger(tmp_path / "laion", (5, 7), laion)
     with monkeypatch.context() as patch:
-        patch.setattr(importing, "new_part", None)
+        patch.setattr(importer, "new_part", None)
         with pytest.raises(TypeError):
             imported(tmp_path / "laion", tmp_path / "index")
     with pytest.raises(BuildError, match="was begun with other settings; got part_size 4 -> 5"):
