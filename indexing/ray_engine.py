@@ -20,7 +20,6 @@ from indexing.embed import Embedded, Embedder, SeenFiles
 from indexing.ray_cluster import Crew, connected, living, require_ray
 from indexing.ray_worker import Part, PartWorker, Setup, packed_paths, unpacked
 from indexing.scan import read_scan
-from simat.embeddings import PartReader
 from simat.errors import BuildError
 from simat.progress import Progress
 from simat.types import ImageEncoder
@@ -108,7 +107,7 @@ class RayEmbedder(Embedder):
         copies = sources < first
         vectors = np.array(part.vectors)
         if copies.any():
-            vectors[copies] = PartReader(self._folder, done.parts).vectors(sources[copies])
+            vectors[copies] = self._earlier(done).vectors(sources[copies])
         duplicates = int(np.sum(sources != first + np.arange(len(sources))))
         self._settle(part.rows, part.rejected, vectors, duplicates, done)
 

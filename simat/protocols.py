@@ -83,6 +83,11 @@ class OpenIndex(Protocol):
         ...
 
     @property
+    def heads(self) -> Path:
+        """The folder of the adapter heads, where the space has any."""
+        ...
+
+    @property
     def embeddings(self) -> Images:
         """Metadata and vectors by id."""
         ...

@@ -27,6 +27,7 @@ class Card:
         source: SHA-256 of the manifests that it was pushed from.
         columns: the field and the kind of every column that a filter may name.
         parameters: of a search.
+        heads: folder of the adapter heads of the space, where it has any.
     """
 
     space: EmbeddingSpace
@@ -36,6 +37,7 @@ class Card:
     source: str
     columns: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, Any]
+    heads: str = ""
 
     def properties(self) -> dict[str, str]:
         """As a property of the collection."""

@@ -49,6 +49,11 @@ class MilvusOpened:
     def __len__(self) -> int:
         return self.card.rows
 
+    @property
+    def heads(self) -> Path:
+        """The folder of the adapter heads, where the space has any: that of the index that was pushed."""
+        return Path(self.card.heads)
+
     def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
         """Metadata of the images ``ids``, in that order.
 

@@ -12,7 +12,7 @@ import numpy as np
 from simat.embeddings import EmbeddingSet
 from simat.errors import StorageError
 from simat.files import sha256_file, sha256_text
-from simat.manifest import NAME, IndexManifest, read_index_manifest
+from simat.manifest import HEADS, NAME, IndexManifest, read_index_manifest
 from simat.milvus.address import Address
 from simat.milvus.card import Card
 from simat.milvus.connection import Connection
@@ -100,9 +100,9 @@ def _card(folder: Path, manifest: IndexManifest, embeddings: EmbeddingSet, searc
     known = embeddings.manifest
     columns = columns_of({**Columns(embeddings).types, RAW: pa.binary()})
     source = sha256_text(sha256_file(folder / NAME) + sha256_file(embeddings.folder / manifest.embedding_manifest))
-    return Card(
-        manifest.space, str(embeddings.root), dict(known.folders), manifest.images, source, columns, dict(search)
-    )
+    heads = "" if manifest.space.heads is None else str((folder / HEADS).absolute())
+    root, folders = str(embeddings.root), dict(known.folders)
+    return Card(manifest.space, root, folders, manifest.images, source, columns, dict(search), heads)
 
 
 def _enter(connection: Connection, card: Card, index: str, build: Mapping[str, Any], replace: bool) -> bool:
