@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 from building import colour_environment, colour_plugin, here, start
 
+from simat.cli.serve import SHUTDOWN_S
+
 TOKEN = "correct-horse-battery-staple"
 
 
 @contextmanager
 def serving(plugin: Path, *arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server in a process of its own, and its address."""
-    words = ("serve", "--no-page", "--port", "0", *arguments)
+    words = ("serve", *([] if "--page" in arguments else ["--no-page"]), "--port", "0", *arguments)
     with start(*words, extra={**colour_environment(colour_plugin(plugin)), "PYTHONUNBUFFERED": "1"}) as process:
         assert process.stdout is not None
         try:
@@ -78,6 +80,18 @@ def test_an_index_is_served_until_the_server_is_told_to_stop(colour_index: Path,
     searched = next(line for line in logged if line.get("path") == "/v1/search")
     assert (searched["status"], searched["method"]) == (200, "POST")
     assert "blue" not in json.dumps(logged)
+
+
+def test_an_open_page_does_not_keep_a_server_that_is_told_to_stop(colour_index: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    with serving(tmp_path / "plugin", colour_index, "--page") as (process, address):
+        until_ready(address)
+        with urllib.request.urlopen(f"{address}/gradio_api/heartbeat/someone", timeout=30) as stream:
+            assert b"ALIVE" in stream.readline()
+            process.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            process.wait(60)
+            assert time.monotonic() - started < SHUTDOWN_S / 2
 
 
 def test_a_token_keeps_others_out(colour_index: Path, tmp_path: Path) -> None:

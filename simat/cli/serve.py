@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,10 +90,24 @@ def _run(
     app = create_app(service, security, page)
     _tell(service, listening, page)
     config = uvicorn.Config(app, **uvicorn_options(timeout_graceful_shutdown=SHUTDOWN_S))
+    server = uvicorn.Server(config)
+    _on_exit(server, getattr(app.state, "closing", None))
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     except KeyboardInterrupt:  # that is how a server ends
         console().print("stopped")
+
+
+def _on_exit(server: Any, closing: Callable[[], None] | None) -> None:
+    """Have something called as soon as the server is told to stop, before it waits for requests under way."""
+    leave = server.handle_exit
+
+    def handle_exit(number: int, frame: FrameType | None) -> None:
+        leave(number, frame)
+        if closing is not None:
+            closing()
+
+    server.handle_exit = handle_exit
 
 
 def _tell(service: Service, listening: socket.socket, page: bool) -> None:

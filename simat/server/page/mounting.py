@@ -46,4 +46,5 @@ def mount_page(app: FastAPI, service: Service, queue: Queue) -> None:
         max_file_size=1,
     )
     mounted: Any = app.routes[-1]
+    app.state.closing = mounted.app.stop_event.set  # ends the streams of open pages, which would outlast the server
     mounted.app = Narrow(mounted.app, service.options.upload_bytes * 4 // 3 + ROOM)
