@@ -94,6 +94,7 @@ class _Cursor:
         if self._now is None or row < self._now[0] or row >= self._file.better_start(self._now[0]):
             self._now, self._rest = None, self._file.batches(row, [self._column], ROWS)
         while self._now is None or row >= self._now[0] + self._now[1].num_rows:
+            self._now = None  # and so it stays where reading fails: the next call starts anew
             self._now = next(self._rest, None)
             if self._now is None:
                 raise ImageError("no such row", got=row)

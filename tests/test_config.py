@@ -50,8 +50,11 @@ def test_as_dict_has_every_setting_by_its_stable_name() -> None:
         "part_size": 4096,
         "shard_size": 1_000_000,
         "memory": 4 * 2**30,
+        "build_memory": 4 * 2**30,
         "target_recall": 0.95,
         "seed": 0,
+        "image_column": "",
+        "caption_column": "",
     }
 
 

@@ -6,6 +6,9 @@ Either way they are Arrow files, which are read where they are.
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,8 @@ def _loaded(spec: str) -> list[Path]:
         raise BuildError("data sets by name need another package", got=spec, remedy="pip install datasets") from error
     name, _, split = spec.partition(":")
     try:
-        found: Any = load_dataset(name, split=split or None)
+        with _quietly():
+            found: Any = load_dataset(name, split=split or None)
     except Exception as error:  # it may raise anything, of other packages, too
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise BuildError("the data set cannot be loaded", got=f"{spec}: {reason}") from error
@@ -63,6 +67,21 @@ def _loaded(spec: str) -> list[Path]:
             )
         found = next(iter(found.values()))
     return _files_of(found, spec)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No bars of its own where nobody watches: standard error has one line per event there."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    unwatched = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if unwatched:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if unwatched:
+            enable_progress_bars()
 
 
 def _files_of(dataset: Any, spec: str) -> list[Path]:
