@@ -9,6 +9,8 @@ import typer
 
 from indexing.exchange_commands import export_vectors, import_vectors
 from indexing.life_commands import add, compact, duplicates, merge, remove
+from indexing.push_commands import push
+from indexing.tune_commands import tune
 from simat.cli.console import console, print_json, progress
 from simat.files import human
 
@@ -22,7 +24,7 @@ IndexArgument = Annotated[Path, typer.Argument(help="Folder of the index.", show
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 app.command("import")(import_vectors)
 app.command("export")(export_vectors)
-for command in (add, remove, compact, merge, duplicates):
+for command in (add, remove, compact, merge, duplicates, tune, push):
     app.command()(command)
 
 

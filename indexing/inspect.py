@@ -14,6 +14,7 @@ from simat.progress import Progress, Silent
 from simat.searcher import open_shards
 from simat.tombstones import read_removed
 from simat.types import EmbeddingSpace
+from simat.where.columns import Columns
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -48,6 +49,16 @@ def describe(folder: Path) -> dict[str, Any]:
         "reasons": dict(reasons.most_common()),
         "rejected_files": [{"path": split_path(item.path)[0], "reason": item.reason} for item in rejected],
     }
+
+
+def columns_of(folder: Path) -> dict[str, str]:
+    """The columns of the metadata that a filter may name, with the types of their values.
+
+    Raises:
+        StorageError: no index, half built, damaged, or of a newer format.
+    """
+    embeddings = EmbeddingSet.of_index(folder, read_index_manifest(folder))
+    return {name: str(kind) for name, kind in Columns(embeddings).types.items()}
 
 
 def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Asking(ABC):
         include_self: bool = False,
         composer: str | None = None,
         scale: float = 1.0,
+        where: str | None = None,
     ) -> Answer:
         """Images nearest to words, or to an image, or to both.
 
@@ -44,9 +45,11 @@ class Asking(ABC):
             include_self: let the query image be among its own answers.
             composer: how words and an image are brought together: ``weighted``, ``slerp``, ``product`` or ``basic``.
             scale: how much the words weigh then; 0 is the image alone.
+            where: only images for which this condition on the metadata is true, as
+                ``"width >= 640 and caption like '%beach%'"``; see :mod:`simat.where`.
 
         Raises:
-            QueryError: neither is given, or both without a composer, or k is out of range.
+            QueryError: neither is given, or both without a composer, or k is out of range, or the filter is none.
         """
         if (text is None and image is None) or (text is not None and image is not None and composer is None):
             raise QueryError(
@@ -56,7 +59,7 @@ class Asking(ABC):
             )
         composer = composer or ("text" if image is None else "image")
         return self.answer(
-            Query(image=image, text=text, scale=scale, k=k, composer=composer, include_self=include_self)
+            Query(image=image, text=text, scale=scale, k=k, composer=composer, include_self=include_self, where=where)
         )
 
     def edit(
@@ -68,6 +71,7 @@ class Asking(ABC):
         k: int | None = None,
         composer: str = "delta",
         include_self: bool = False,
+        where: str | None = None,
     ) -> Answer:
         """Images like ``image``, but edited: ``engine.edit("dog.jpg", "dog -> cat")``.
 
@@ -78,7 +82,8 @@ class Asking(ABC):
             k: how many answers (None: ten, or all where there are fewer).
             composer: a name in :data:`simat.composers.COMPOSERS`.
             include_self: let the query image be among its own answers.
+            where: only images for which this condition on the metadata is true, as in :meth:`search`.
         """
         return self.answer(
-            Query(image=image, edits=edits, scale=scale, k=k, composer=composer, include_self=include_self)
+            Query(image=image, edits=edits, scale=scale, k=k, composer=composer, include_self=include_self, where=where)
         )

@@ -18,15 +18,17 @@ from simat.asking import Asking
 from simat.composers import Background
 from simat.composers.background import sample_ids
 from simat.composers.sentences import Texts, read_texts
-from simat.embeddings import EmbeddingSet, ImageRow
+from simat.embeddings import ImageRow
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError, SimatError
 from simat.generators.options import ModelOptions
-from simat.manifest import HEADS, IndexManifest
-from simat.opened import Opened, open_index
-from simat.searcher import Searcher
+from simat.manifest import IndexManifest
+from simat.milvus import Address, is_address
+from simat.opened import open_index
+from simat.protocols import Images, IndexSearch, OpenIndex
+from simat.selection import Selection
 from simat.studios import Studio, makes_pictures
 from simat.types import Answer, Backend, Cancel, EmbeddingSpace, ImageEncoder, OnStep, Query, TextEncoder
 from simat.vectors import unit_rows
@@ -45,7 +47,7 @@ def open_engine(
     """Open an index; ``simat.open`` is this function.
 
     Args:
-        index: folder made by ``simat index build``.
+        index: folder made by ``simat index build``, or the address that ``simat index push`` was given.
         encoder: an encoder or its spec, if not the one the index names.
         root: where the images are now, if they moved since the build.
         options: precision, device and threads.
@@ -58,7 +60,13 @@ def open_engine(
         SpaceMismatchError: ``encoder`` does not make the vectors that the index holds.
     """
     known = None if texts is None else read_texts(texts)
-    return Engine(Path(index), encoder, Path(root) if root else None, options or RuntimeOptions(), known, model)
+    root = Path(root) if root else None
+    place: Path | OpenIndex = Path(index)
+    if is_address(str(index)):
+        from simat.milvus.opening import open_milvus
+
+        place = open_milvus(Address.parse(str(index)), root)
+    return Engine(place, encoder, root, options or RuntimeOptions(), known, model)
 
 
 class Engine(Asking):
@@ -75,7 +83,7 @@ class Engine(Asking):
 
     def __init__(
         self,
-        index: Path | Opened,
+        index: Path | OpenIndex,
         encoder: ImageEncoder | str | None,
         root: Path | None,
         options: RuntimeOptions,
@@ -83,7 +91,7 @@ class Engine(Asking):
         model: ModelOptions | None = None,
     ) -> None:
         self._options, self._given = options, texts
-        self.opened: Opened = open_index(index, root, options) if isinstance(index, Path) else index
+        self.opened: OpenIndex = open_index(index, root, options) if isinstance(index, Path) else index
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
         self._backends: dict[str, Backend] = {}
@@ -102,13 +110,13 @@ class Engine(Asking):
         return self.opened.manifest
 
     @property
-    def embeddings(self) -> EmbeddingSet:
+    def embeddings(self) -> Images:
         """Metadata and vectors by id, those of removed images too."""
         return self.opened.embeddings
 
     @property
-    def searcher(self) -> Searcher:
-        """The shards."""
+    def searcher(self) -> IndexSearch:
+        """Finds the nearest vectors."""
         return self.opened.searcher
 
     @property
@@ -118,6 +126,14 @@ class Engine(Asking):
 
     def __len__(self) -> int:
         return len(self.opened)
+
+    def selected(self, where: str) -> Selection:
+        """The rows that a filter over the metadata selects, removed ones too; remembered from one query to the next.
+
+        Raises:
+            QueryError: the filter tries to do anything but filter, or names a column that is not there.
+        """
+        return self.opened.selected(where)
 
     def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
         """Metadata of the images ``ids``, in that order.
@@ -134,7 +150,7 @@ class Engine(Asking):
         Raises:
             SpaceMismatchError: it is installed with other weights than the index was built with.
         """
-        return self._checked(load_image_encoder(moved_heads(self.space.encoder, self.folder / HEADS), self._options))
+        return self._checked(load_image_encoder(moved_heads(self.space.encoder, self.opened.heads), self._options))
 
     @cached_property
     def background(self) -> Background:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from jaxtyping import Int, Int64
 from simat.embeddings import EmbeddingSet, ImageRow
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError, StorageError
-from simat.manifest import IndexManifest, read_embedding_manifest, read_index_manifest
+from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.selection import Selection
 from simat.tombstones import read_removed
 from simat.vectorstore import VectorStore
+from simat.where import Filters
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Opened:
     def __len__(self) -> int:
         return self.manifest.images
 
+    @property
+    def heads(self) -> Path:
+        """The folder of the adapter heads, where the space has any."""
+        return self.folder / HEADS
+
     def rows(self, ids: Int[np.ndarray, " n"]) -> list[ImageRow]:
         """Metadata of the images ``ids``, in that order.
 
@@ -52,6 +59,19 @@ class Opened:
             if gone is not None:
                 raise QueryError("the image with this id was removed", got=gone)
         return self.embeddings.rows(ids)
+
+    def selected(self, where: str) -> Selection:
+        """The rows that a filter over the metadata selects, removed ones too; remembered from one query to the next.
+
+        Raises:
+            QueryError: the filter tries to do anything but filter, or names a column that is not there.
+        """
+        return self.filters.selection(where)
+
+    @cached_property
+    def filters(self) -> Filters:
+        """The filters that were asked for last, with what they select."""
+        return Filters(self.embeddings)
 
     def live(self, places: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The ids of the images that are at ``places`` when those that are removed are not counted."""

@@ -66,7 +66,7 @@ class Query:
         reference: words for the image as it is (generators).
         mask: where to edit, 1 = edit (generators).
         layout: named segments, 1 = inside (generators).
-        where: a filter over the metadata.
+        where: a condition on the metadata, as in SQL: only images for which it is true; see :mod:`simat.where`.
         seed: the random seed (generators).
         samples: how many pictures to generate.
         strength: how far to go from the input, in [0, 1] (generators).

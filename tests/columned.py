@@ -39,7 +39,9 @@ def table_set(
     for number, entry in enumerate(made.manifest.parts):
         path, first = folder / entry.name, number * part_size
         table = pq.read_table(path)
-        for name in columns.keys() - set((absent or {}).get(number, ())):
+        for name in columns:
+            if name in (absent or {}).get(number, ()):
+                continue
             values = columns[name][first : first + entry.rows]
             known = table.schema.field(name) if name in table.column_names else None
             column = pa.array(values, known and known.type)

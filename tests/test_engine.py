@@ -262,7 +262,7 @@ def test_engine_refuses_delta_without_edits_and_edits_without_image(colours: Eng
 
 @pytest.mark.parametrize(
     "field",
-    [{"seed": 1}, {"reference": "a cat"}, {"mask": np.ones((2, 2))}, {"where": "x"}, {"strength": 0.5}, {"samples": 2}],
+    [{"seed": 1}, {"reference": "a cat"}, {"mask": np.ones((2, 2))}, {"strength": 0.5}, {"samples": 2}],
     ids=lambda field: next(iter(field)),
 )
 def test_engine_refuses_fields_that_the_backend_would_ignore(colours: Engine, field: dict[str, Any]) -> None:

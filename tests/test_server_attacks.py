@@ -226,7 +226,12 @@ def test_addresses_that_may_not_be_fetched_are_refused(client: httpx.Client, url
     [
         *({"text": "red", "k": 10**9}, {"text": "red", "k": 0}, {"text": "red", "k": -1}, {"id": 10**6}, {"id": 2**63}),
         *({"vector": [0.0] * 49}, {"vector": [1e308] * 49}, {"vector": [1.0]}, {"vector": []}, {"vector": [[1.0]]}),
-        *({"text": "red", "index": "nowhere"}, {"text": ""}, {"text": "x" * 10**5}, {"text": "red", "where": "1 = 1"}),
+        *(
+            {"text": "red", "index": "nowhere"},
+            {"text": ""},
+            {"text": "x" * 10**5},
+            {"text": "red", "where": "1 = (select 1)"},
+        ),
         *({"text": "red", "path": "/etc/passwd"}, {"image": "/etc/passwd"}, {"image": "file:///etc/passwd"}),
     ],
 )

@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from simat.composers import Background
-from simat.embeddings import EmbeddingSet, ImageRow
+from simat.embeddings import ImageRow
 from simat.errors import QueryError
 from simat.generators.options import ModelOptions
-from simat.searcher import Searcher
+from simat.protocols import Images, IndexSearch
+from simat.selection import Selection
 from simat.types import Accepts, Answer, Cancel, ImageEncoder, OnStep, Query
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Resources(Protocol):
         ...
 
     @property
-    def embeddings(self) -> EmbeddingSet:
+    def embeddings(self) -> Images:
         """Metadata and vectors by id."""
         ...
 
@@ -45,13 +46,17 @@ class Resources(Protocol):
         """Metadata of images that are not removed, in the order of ``ids``."""
         ...
 
+    def selected(self, where: str) -> Selection:
+        """The rows that a filter over the metadata selects."""
+        ...
+
     def __len__(self) -> int:
         """How many images there are that are not removed."""
         ...
 
     @property
-    def searcher(self) -> Searcher:
-        """The shards."""
+    def searcher(self) -> IndexSearch:
+        """Finds the nearest vectors."""
         ...
 
     @property

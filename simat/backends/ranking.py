@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from simat.composers import Composition, Fusion, Vector
-from simat.embeddings import EmbeddingSet
 from simat.errors import SimatError
+from simat.protocols import Images, IndexSearch
 from simat.searcher import Searcher
+from simat.selection import Selection
 from simat.types import Hits
 from simat.vectors import merge_hits
 
@@ -20,51 +22,72 @@ LONGER = 8  # times, where they did not suffice
 SLACK = 1e-5  # what single precision may have cost the bound
 
 
-def best(searcher: Searcher, embeddings: EmbeddingSet, composition: Composition, k: int) -> Hits:
+@dataclass(frozen=True)
+class Task:
+    """What is searched for.
+
+    Attributes:
+        composition: what the images shall be like.
+        k: how many are wanted.
+        among: the rows that may be found, None for all.
+    """
+
+    composition: Composition
+    k: int
+    among: Selection | None = None
+
+
+def best(
+    searcher: IndexSearch, embeddings: Images, composition: Composition, k: int, among: Selection | None = None
+) -> Hits:
     """The k best images, ties by smaller id.
 
     Returns:
-        Hits of one query; fewer than k, padded, where an approximate index finds no more.
+        Hits of one query; fewer than k, padded, where there are no more or an approximate index finds no more.
     """
     if not isinstance(composition, Fusion):
-        return searcher.search(composition[None], k)
-    if len(embeddings) <= SCANNED:
-        return _all(searcher, embeddings, composition, k)
-    return _threshold(searcher, embeddings, composition, k)
+        return searcher.search(composition[None], k, among)
+    allowed = searcher.allowed(among)
+    passing = len(embeddings) if allowed is None else allowed.count
+    if passing <= SCANNED:
+        return _all(searcher, embeddings, composition, k, allowed)
+    return _threshold(searcher, embeddings, composition, k, allowed, passing)
 
 
-def best_of_many(
-    searcher: Searcher, embeddings: EmbeddingSet, tasks: Sequence[tuple[Composition, int]]
-) -> list[Hits | SimatError]:
-    """What :func:`best` gives or raises for each (composition, k); vectors of one k are searched for together."""
+def best_of_many(searcher: IndexSearch, embeddings: Images, tasks: Sequence[Task]) -> list[Hits | SimatError]:
+    """What :func:`best` gives or raises for each; vectors of one k, among the same rows, are searched for together."""
     found: dict[int, Hits | SimatError] = {}
-    groups: dict[int, list[tuple[int, Vector]]] = {}
-    for i, (composition, k) in enumerate(tasks):
-        if isinstance(composition, Fusion):
-            found[i] = _fused(searcher, embeddings, composition, k)
+    groups: dict[tuple[int, int], list[tuple[int, Vector]]] = {}
+    for i, task in enumerate(tasks):
+        if isinstance(task.composition, Fusion):
+            found[i] = _fused(searcher, embeddings, task)
         else:
-            groups.setdefault(k, []).append((i, composition))
-    for k, group in groups.items():
-        hits = searcher.search(np.stack([vector for _, vector in group]), k)
+            groups.setdefault((task.k, id(task.among)), []).append((i, task.composition))
+    for (k, _), group in groups.items():
+        hits = searcher.search(np.stack([vector for _, vector in group]), k, tasks[group[0][0]].among)
         found.update({i: Hits(hits.ids[[row]], hits.scores[[row]]) for row, (i, _) in enumerate(group)})
     return [found[i] for i in range(len(tasks))]
 
 
 def stored_vectors(
-    searcher: Searcher, embeddings: EmbeddingSet, ids: Int64[np.ndarray, " n"]
+    searcher: IndexSearch, embeddings: Images, ids: Int64[np.ndarray, " n"]
 ) -> Float32[np.ndarray, "n d"]:
     """Vectors of the images ``ids``, in ascending order; an exact index has those of the set in memory."""
-    return searcher.vectors(ids) if searcher.exact else embeddings.vectors(ids)
+    if isinstance(searcher, Searcher) and searcher.exact:
+        return searcher.vectors(ids)
+    return embeddings.vectors(ids)
 
 
-def _fused(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits | SimatError:
+def _fused(searcher: IndexSearch, embeddings: Images, task: Task) -> Hits | SimatError:
     try:
-        return best(searcher, embeddings, fusion, k)
+        return best(searcher, embeddings, task.composition, task.k, task.among)
     except SimatError as error:
         return error
 
 
-def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
+def _threshold(
+    searcher: IndexSearch, embeddings: Images, fusion: Fusion, k: int, allowed: Selection | None, passing: int
+) -> Hits:
     """The threshold algorithm (Fagin, Lotem and Naor 2003) over the two lists of nearest images.
 
     What is on neither list is worse than the last of each: where the k-th best of the union beats all that such an
@@ -72,8 +95,8 @@ def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: 
     are its lists, and one round is all they are worth; the scores are exact either way.
     """
     depth = max(CANDIDATES, 2 * k)
-    while depth < len(embeddings) // 4:
-        lists = searcher.search(np.stack([fusion.image.vector, fusion.text.vector]), depth)
+    while depth < passing // 4:
+        lists = searcher.search(np.stack([fusion.image.vector, fusion.text.vector]), depth, allowed)
         found = np.unique(lists.ids[lists.ids >= 0])
         if not len(found):
             break
@@ -82,13 +105,21 @@ def _threshold(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: 
         if not searcher.exact or hits.scores[0, -1] > fusion.limit(last_image, last_text) + SLACK:
             return hits
         depth *= LONGER
-    return _all(searcher, embeddings, fusion, k)
+    return _all(searcher, embeddings, fusion, k, allowed)
 
 
-def _all(searcher: Searcher, embeddings: EmbeddingSet, fusion: Fusion, k: int) -> Hits:
+def _all(searcher: IndexSearch, embeddings: Images, fusion: Fusion, k: int, allowed: Selection | None) -> Hits:
+    ids = np.arange(len(embeddings), dtype=np.int64) if allowed is None else allowed.ids()
+    if len(ids) <= SCANNED and len(ids) < len(embeddings) // 2:
+        return _ranked(ids, fusion.score(stored_vectors(searcher, embeddings, ids)), k) if len(ids) else _none(k)
     stored = (block.astype(np.float32) for block in embeddings.blocks(0, len(embeddings)))
-    scores = np.concatenate([fusion.score(block) for block in (searcher.blocks() if searcher.exact else stored)])
-    return _ranked(np.arange(len(scores), dtype=np.int64), scores, k)
+    blocks = searcher.blocks() if isinstance(searcher, Searcher) and searcher.exact else stored
+    scores = np.concatenate([fusion.score(block) for block in blocks])
+    return _ranked(ids, scores[ids], k)
+
+
+def _none(k: int) -> Hits:
+    return Hits(np.full((1, k), -1, np.int64), np.full((1, k), -np.inf, np.float32))
 
 
 def _ranked(ids: Int64[np.ndarray, " n"], scores: Float32[np.ndarray, " n"], k: int) -> Hits:

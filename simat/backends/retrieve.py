@@ -10,10 +10,11 @@ import numpy as np
 
 from simat.backends import Resources, check_accepts
 from simat.backends.composing import composed
-from simat.backends.ranking import best_of_many
+from simat.backends.ranking import Task, best_of_many
 from simat.backends.sources import QueryImage, Sources
 from simat.compose import Composition
 from simat.errors import QueryError, SimatError
+from simat.selection import Selection
 from simat.types import Accepts, Answer, Cancel, Hits, OnStep, Query, Result, Step
 
 DEFAULT_K = 10
@@ -26,6 +27,7 @@ class _Asked:
     Attributes:
         query: what is asked.
         k: how many images.
+        among: the rows that its filter selects, None without one.
         source: what it starts from, where that is to be left out of the answers.
         composition: what is searched for.
         wanted: how many hits are looked at.
@@ -36,6 +38,7 @@ class _Asked:
 
     query: Query
     k: int = 0
+    among: Selection | None = None
     source: QueryImage | None = None
     composition: Composition | None = None
     wanted: int = 0
@@ -48,7 +51,7 @@ class Retrieve:
     """Retrieval over one open index; the ``simat.backends`` entry point ``retrieve``."""
 
     name = "retrieve"
-    accepts = Accepts(frozenset(), frozenset({"image", "vector", "text", "edits", "scale", "composer"}))
+    accepts = Accepts(frozenset(), frozenset({"image", "vector", "text", "edits", "scale", "composer", "where"}))
 
     def __init__(self, resources: Resources) -> None:
         self._resources, self._sources = resources, Sources(resources)
@@ -57,7 +60,7 @@ class Retrieve:
         """The k images nearest to what the composer makes of the query, best first.
 
         Raises:
-            QueryError: a query that cannot be composed, or k out of range.
+            QueryError: a query that cannot be composed, k out of range, or a filter that is none.
             ImageError: the query image cannot be read.
             SpaceMismatchError: the encoder is not the one the index was built with.
         """
@@ -77,10 +80,14 @@ class Retrieve:
         started = time.perf_counter()
         asked = [_Asked(query) for query in queries]
         self._check(asked)
+        self._select(_sound(asked))
+        selected = time.perf_counter()
         self._compose(_sound(asked))
-        composing = time.perf_counter() - started
+        composed = time.perf_counter()
         self._search(_sound(asked))
-        timings = {"compose": composing, "search": time.perf_counter() - started - composing}
+        timings = {"compose": composed - selected, "search": time.perf_counter() - composed}
+        if any(query.where is not None for query in queries):
+            timings = {"filter": selected - started, **timings}
         return [one.error or Answer(tuple(one.results), self.name, timings) for one in asked]
 
     def _check(self, asked: Sequence[_Asked]) -> None:
@@ -99,6 +106,16 @@ class Retrieve:
             raise QueryError(f"k is more than the {images} images of the index", got=k, remedy="ask for fewer")
         return k
 
+    def _select(self, asked: Sequence[_Asked]) -> None:
+        known: dict[str, Selection] = {}
+        for one in asked:
+            where = one.query.where
+            try:
+                if where is not None:
+                    one.among = known[where] = known.get(where) or self._resources.selected(where)
+            except SimatError as error:
+                one.error = error
+
     def _compose(self, asked: Sequence[_Asked]) -> None:
         sources: list[QueryImage | None] = []
         for one, source in zip(asked, self._sources.read([one.query for one in asked]), strict=True):
@@ -114,15 +131,23 @@ class Retrieve:
                 one.composition, one.source = composition, None if one.query.include_self else source
 
     def _search(self, asked: Sequence[_Asked]) -> None:
-        size = len(self._resources)
         for one in asked:
-            one.wanted = min(one.k + (one.source is not None), size)
+            one.wanted = min(one.k + (one.source is not None), self._most(one))
+        asked = [one for one in asked if one.wanted]
         while asked:
-            tasks = [(one.composition, one.wanted) for one in asked if one.composition is not None]
+            tasks = [Task(one.composition, one.wanted, one.among) for one in asked if one.composition is not None]
             self._take(asked, best_of_many(self._resources.searcher, self._resources.embeddings, tasks))
-            asked = [one for one in asked if one.error is None and len(one.results) < one.k and one.wanted < size]
+            asked = [one for one in asked if self._goes_on(one)]
             for one in asked:  # more copies of the query image than expected
-                one.wanted = min(2 * one.wanted, size)
+                one.wanted = min(2 * one.wanted, self._most(one))
+
+    def _most(self, one: _Asked) -> int:
+        """How many images there may be to find."""
+        images = len(self._resources)
+        return images if one.among is None else min(images, one.among.count)
+
+    def _goes_on(self, one: _Asked) -> bool:
+        return one.error is None and len(one.results) < one.k and one.wanted < self._most(one)
 
     def _take(self, asked: Sequence[_Asked], found: Sequence[Hits | SimatError]) -> None:
         fresh: list[tuple[_Asked, int, float]] = []

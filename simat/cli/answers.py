@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from simat.studios import Studio
     from simat.types import Answer
 
-IndexArgument = Annotated[Path, typer.Argument(help="Folder made by 'simat index build'.", show_default=False)]
+INDEX_HELP = "Folder made by 'simat index build', or milvus://HOST:PORT/COLLECTION."
+IndexArgument = Annotated[Path, typer.Argument(help=INDEX_HELP, show_default=False)]
 CountOption = Annotated[int | None, typer.Option("-k", help="How many images.", show_default="10")]
 SheetOption = Annotated[Path | None, typer.Option(help="Write a contact sheet (PNG or JPEG).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RootOption = Annotated[Path | None, typer.Option(help="Where the photos are now, if they moved.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")]
+WhereOption = Annotated[
+    str | None, typer.Option(help="Only images for which this is true: \"width >= 640 and caption like '%beach%'\".")
+]
 SelfOption = Annotated[bool, typer.Option("--include-self", help="Let the query image be among the answers.")]
 
 

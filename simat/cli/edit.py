@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simat.cli import answers, pictures
-from simat.cli.answers import CountOption, DeviceOption, JsonOption, RootOption, SelfOption, SheetOption
+from simat.cli.answers import CountOption, DeviceOption, JsonOption, RootOption, SelfOption, SheetOption, WhereOption
 from simat.errors import SimatError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def edit(
     scale: Annotated[float, typer.Option(help="λ: how far to go along the delta vector.")] = 1.0,
     k: CountOption = None,
     composer: Annotated[str, typer.Option(help=COMPOSER_HELP)] = "delta",
+    where: WhereOption = None,
     texts: Annotated[Path | None, typer.Option(help=TEXTS_HELP)] = None,
     model: pictures.ModelOption = "scenes",
     strength: Annotated[float | None, typer.Option(help="How far to go from the picture, in [0, 1].")] = None,
@@ -63,8 +64,8 @@ def edit(
 
     source = image if index is None else answers.image_argument(image)
     region = None if mask is None else pictures.read_mask(mask)
-    where = Query(image=source, edits=edits, reference=reference, mask=region, seed=seed, samples=samples)
-    query = replace(where, scale=scale, k=k, composer=composer, include_self=include_self, strength=strength)
+    query = Query(image=source, edits=edits, reference=reference, mask=region, seed=seed, samples=samples, where=where)
+    query = replace(query, scale=scale, k=k, composer=composer, include_self=include_self, strength=strength)
     found = names == ("retrieve",)
     if out is None and sheet is None and not found:
         raise SimatError("nowhere to put the pictures", remedy="give a folder with -o, or a file with --sheet")
@@ -74,6 +75,8 @@ def edit(
 
     made = [*answered(place, names, query, pictures.read_settings(settings, steps))]
     question = {"image": image, "edits": edits, "scale": scale, "composer": composer}
+    if where is not None:
+        question.update(where=where)
     if found and out is None:
         answers.show(place, made[0], question, edits.strip(), json, sheet, source)  # type: ignore[arg-type]
     else:

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from simat.cli import answers
-from simat.cli.answers import CountOption, DeviceOption, IndexArgument, JsonOption, RootOption, SelfOption, SheetOption
+from simat.cli.answers import (
+    CountOption,
+    DeviceOption,
+    IndexArgument,
+    JsonOption,
+    RootOption,
+    SelfOption,
+    SheetOption,
+    WhereOption,
+)
 
 COMPOSER_HELP = "How words and an image are searched for together: weighted, slerp, product or basic."
 
@@ -19,6 +28,7 @@ def search(
     k: CountOption = None,
     composer: Annotated[str | None, typer.Option(help=COMPOSER_HELP)] = None,
     scale: Annotated[float, typer.Option(help="How much the words weigh then; 0: the image alone.")] = 1.0,
+    where: WhereOption = None,
     sheet: SheetOption = None,
     json: JsonOption = False,
     root: RootOption = None,
@@ -29,9 +39,13 @@ def search(
     """Find the images nearest to words, to an image, or to both."""
     engine = answers.open_engine(index, root, encoder, device)
     source = None if image is None else answers.image_argument(image)
-    answer = engine.search(text, image=source, k=k, include_self=include_self, composer=composer, scale=scale)
+    answer = engine.search(
+        text, image=source, k=k, include_self=include_self, composer=composer, scale=scale, where=where
+    )
     title: str = text if text is not None else f"like {image}"
     question: dict[str, Any] = {"text": text, "image": image}
     if composer is not None:
         question.update(composer=composer, scale=scale)
+    if where is not None:
+        question.update(where=where)
     answers.show(engine, answer, question, title, json, sheet, source)

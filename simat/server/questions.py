@@ -36,6 +36,7 @@ async def search_query(body: Body[SearchFields], decode: Decode) -> Query:
         "scale": fields.scale,
         "k": fields.k,
         "include_self": fields.include_self,
+        "where": fields.where,
     }
     return Query(**source, **own, composer=composer)
 
@@ -44,7 +45,7 @@ async def edit_query(body: Body[EditFields], decode: Decode) -> Query:
     """The query of an edit."""
     fields = body.fields
     source, mask = await _source(body, decode), await _mask(body, decode)
-    names = ("text", "scale", "k", "include_self", "reference", "strength", "seed", "samples")
+    names = ("text", "scale", "k", "include_self", "reference", "strength", "seed", "samples", "where")
     own = {name: getattr(fields, name) for name in names}
     edits = () if fields.edits is None else fields.edits
     return Query(**source, **own, edits=edits, mask=mask, composer=fields.composer or "delta")

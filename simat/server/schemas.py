@@ -11,6 +11,7 @@ import orjson
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 MOST_TEXT = 2000  # characters
+MOST_FILTER = 20_000
 MOST_RESULTS = 10_000
 MOST_SAMPLES = 16
 MOST_SEGMENTS = 16
@@ -55,7 +56,11 @@ Settings = Annotated[dict[str, Any], JSON_TEXT, Field(description="Values for th
 Strength = Annotated[Annotated[float, Field(ge=0, le=1)] | None, MISSING]
 Seed = Annotated[Annotated[int, Field(ge=0, lt=2**63)] | None, MISSING]
 Samples = Annotated[Annotated[int, Field(ge=1, le=MOST_SAMPLES)] | None, MISSING]
-Where = Annotated[None, MISSING, Field(description="Reserved for filters.")]
+Where = Annotated[
+    Annotated[str, Field(max_length=MOST_FILTER)] | None,
+    MISSING,
+    Field(description="Only images for which this condition on the metadata is true, as after WHERE in SQL."),
+]
 
 
 class Fields(BaseModel):
@@ -69,7 +74,9 @@ class Fields(BaseModel):
 class SearchFields(Fields):
     """Images nearest to words, to an image (a file, an id or a vector), or to words and an image by a composer."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "a dog on a beach", "k": 5}, {"id": 17}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "a dog on a beach", "k": 5, "where": "width >= 640"}, {"id": 17}]}
+    )
 
     text: Words = None
     image: Picture = None

@@ -159,15 +159,14 @@ class Service:
         """
         self.check_backend(backend)
         if backend == FOUND and not settings:
+            self._selected(name, query)
             return self.submit(name, query).result()
         self._await_loading()
         if name is None and not self._places:
             return self.studio.answer(query, backend, settings=settings, on_step=on_step, cancel=cancel)
         engine = self.engine(name)
         if self.makes_pictures(backend) and isinstance(query.image, int):
-            query = replace(
-                query, image=decode(original(engine.embeddings, row_of(engine, query.image)).data)
-            )
+            query = replace(query, image=decode(original(engine.embeddings, row_of(engine, query.image)).data))
         return engine.answer(query, backend, on_step, cancel, settings)
 
     async def decode(self, data: bytes) -> Image:
@@ -188,6 +187,8 @@ class Service:
         """
         self.check_backend(backend)
         if backend == FOUND and not settings:
+            if query.where is not None:
+                await asyncio.to_thread(self._selected, name, query)
             return await asyncio.wrap_future(self.submit(name, query))
         job = self.jobs.submit(partial(self.answer, name, query, backend, settings=settings), backend)
         try:
@@ -251,6 +252,11 @@ class Service:
         for place in self._places.values():
             place.join()
         self.decoder.close()
+
+    def _selected(self, name: str | None, query: Query) -> None:
+        """Let the index look at its metadata now: those whose queries are answered together wait for no filter."""
+        if query.where is not None:
+            self.engine(name).selected(query.where)
 
     def _handed_in(self, name: str | None, submit: Callable[[Place], Future[T]]) -> Future[T]:
         while not self._closed:

@@ -176,7 +176,7 @@ def _function(node: Mapping[str, Any], below: Below) -> Node:
     if name in LIKES:
         return _like(name, arguments)
     name = "starts_with" if name == "^@" else name
-    least, most = (SYMBOLS | FUNCTIONS).get(name, (0, -1))
+    least, most = {**SYMBOLS, **FUNCTIONS}.get(name, (0, -1))
     if most < 0:
         raise QueryError("a filter may not use this function", got=name, remedy=f"there are: {_functions()}")
     if not least <= len(arguments) <= most:

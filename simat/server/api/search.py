@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
 from simat.server.api.documented import problems, reads
@@ -11,7 +9,7 @@ from simat.server.bodies import read
 from simat.server.questions import search_query
 from simat.server.replies import reply
 from simat.server.schemas import AnswerOut, SearchFields
-from simat.server.service import Service
+from simat.server.service import FOUND, Service
 
 
 def router(service: Service) -> APIRouter:
@@ -30,6 +28,6 @@ def router(service: Service) -> APIRouter:
         name = service.name_of(body.fields.index)
         engine = service.engine(name)
         query = await search_query(body, service.decode)
-        return reply(await asyncio.wrap_future(service.submit(name, query)), name, engine)
+        return reply(await service.answered(name, query, FOUND), name, engine)
 
     return routes

@@ -89,8 +89,13 @@ class Page:
             count = gr.Slider(1, 60, 12, step=1, label="How many")
             composer = gr.Dropdown([*BOTH], value="weighted", label="Words and a picture together by")
             scale = gr.Slider(0, 4, 1, step=0.05, label="λ: weight of the words")
+            where = gr.Textbox(
+                label="Only pictures where", placeholder="width >= 640 and caption like '%beach%'", max_lines=1,
+                elem_id="search-where",
+            )  # fmt: skip
         out = parts.plain(self.asking.starts(None, "search"), elem_id="search-out", elem_classes="out")
-        return Tab([self.index, words, picture, composer, scale, count], go, out, picture)
+        where.submit(None, js="() => document.getElementById('search-go').click()")
+        return Tab([self.index, words, picture, composer, scale, count, where], go, out, picture)
 
     def _edit(self) -> Tab:
         offered = self.asking.offered("edit")

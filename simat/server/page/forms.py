@@ -32,6 +32,7 @@ class SearchForm:
     composer: str = "weighted"
     scale: float = 1.0
     count: int = 12
+    where: str = ""
 
     def query(self, source: Source, images: int) -> Query:
         """The question to an index of ``images`` images.
@@ -44,7 +45,8 @@ class SearchForm:
             raise QueryError("nothing to search for yet", remedy="type some words, or choose a picture")
         alone = "text" if source is None else "image"
         composer = self.composer if words and source is not None else alone
-        return Query(image=source, text=words, composer=composer, scale=self.scale, k=min(self.count, images))
+        k, where = min(self.count, images), self.where.strip() or None
+        return Query(image=source, text=words, composer=composer, scale=self.scale, k=k, where=where)
 
 
 @dataclass(frozen=True)
