@@ -122,12 +122,23 @@ def _walk(file: int) -> Iterator[tuple[str, Member]]:
             place = start + _padded(size)
             continue
         size = size if extended.size is None else extended.size
-        size = size if kind in _REGULAR or kind == b"S" else 0
+        size = 0 if kind in b"123456" else size  # whatever such a header claims, nothing follows it
+        if kind == b"S" and header[482]:
+            start = _after_sparse_map(file, start)
         name = extended.name if extended.name is not None else _name(header)
         if kind != b"5" and not (kind in b"\0" and name.endswith("/")):
             yield name, _member(kind, start, size, whole, extended.sparse)
         place, extended = start + _padded(size), _Extended()
     raise TarDamageError(NO_END if place == whole else "the tar is cut short inside a file")
+
+
+def _after_sparse_map(file: int, place: int) -> int:
+    """Where the blocks end that go on with the map of a sparse file of old GNU tars."""
+    while len(block := os.pread(file, BLOCK, place)) == BLOCK:
+        place += BLOCK
+        if not block[504]:
+            return place
+    raise TarDamageError("the tar is cut short inside a header")
 
 
 def _member(kind: bytes, start: int, size: int, whole: int, sparse: bool) -> Member:

@@ -147,6 +147,32 @@ def header(name: bytes, size: bytes, kind: bytes = b"0") -> bytes:
     return bytes(block)
 
 
+@pytest.mark.parametrize(("kind", "more"), [(b"Z", 0), (b"M", 0), (b"S", 0), (b"S", 1), (b"S", 3)])
+def test_what_follows_a_special_file_is_found(tmp_path: Path, kind: bytes, more: int) -> None:
+    first = bytearray(header(b"s.jpg", b"%011o\0" % 700, kind))
+    maps = [bytearray(BLOCK) for _ in range(more)]
+    if more:
+        first[482] = 1
+        first[148:156] = b" " * 8
+        first[148:156] = b"%06o\0 " % sum(first)
+    for block in maps[:-1]:
+        block[504] = 1
+    data = b"".join([first, *maps, b"s" * 2 * BLOCK, header(b"2.jpg", b"%011o\0" % 3), b"two".ljust(3 * BLOCK, b"\0")])
+    (tmp_path / "a.tar").write_bytes(data)
+    table = TarTable.of(tmp_path / "a.tar")
+    assert [*table.members] == ["s.jpg", "2.jpg"]
+    assert (table.damage, table.members["2.jpg"].start) == (None, BLOCK * (4 + more))
+
+
+def test_a_map_of_a_sparse_file_that_never_ends_ends_with_the_tar(tmp_path: Path) -> None:
+    block = bytearray(header(b"s.jpg", b"%011o\0" % 0, b"S"))
+    block[482] = 1
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    (tmp_path / "a.tar").write_bytes(block + b"\1" * 5 * BLOCK)
+    assert TarTable.of(tmp_path / "a.tar").damage == "the tar is cut short inside a header"
+
+
 def test_sizes_over_eight_gigabytes_are_read(tmp_path: Path) -> None:
     size = 9 * 2**30
     (tmp_path / "a.tar").write_bytes(header(b"x.jpg", b"\x80" + size.to_bytes(11, "big")) + b"x" * BLOCK)
