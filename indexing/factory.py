@@ -12,14 +12,16 @@ from simat.searcher import require_faiss
 EXACT_BYTES = 2**28  # a scan of 256 MiB takes one core about 25 ms
 SAMPLES_PER_LIST = 64  # vectors to train on, per inverted list
 ID_BYTES = 8
+RABITQ_BYTES = 8  # of a code, beside one bit for every dimension
 
 
 def choose_factory(rows: int, dim: int, shard_size: int, memory: int) -> str:
     """A FAISS factory string for ``rows`` vectors in shards of ``shard_size``.
 
     ``Flat`` while an exact scan is fast; else inverted lists, about 4·√n of them per shard (FAISS's guideline for
-    n up to a million), whose codes are as exact as ``memory`` bytes for all shards allow: float32, float16, 8 bits,
-    and then product quantisation.
+    n up to a million), whose codes are as exact as ``memory`` bytes for all shards allow: float32, float16, 8 bits;
+    then the sign of each number (RaBitQ, Gao and Long 2024), and where even that is too much, product quantisation
+    in 4 bits. The last two are for finding candidates that the stored vectors then score (``benchmarks/scaling.py``).
     """
     if rows * dim * 4 <= min(EXACT_BYTES, memory):
         return "Flat"
@@ -31,9 +33,11 @@ def _codes(rows: int, dim: int, memory: int) -> str:
     for name, size in (("Flat", 4 * dim), ("SQfp16", 2 * dim), ("SQ8", dim)):
         if rows * (size + ID_BYTES) <= memory:
             return name
+    if rows * (-(-dim // 8) + RABITQ_BYTES + ID_BYTES) <= memory:
+        return "RaBitQfs"
     divisors = [m for m in range(dim // 2, 0, -1) if dim % m == 0]
-    fitting = (m for m in divisors if rows * (m + ID_BYTES) <= memory)
-    return f"PQ{next(fitting, divisors[-1])}"
+    fitting = (m for m in divisors if rows * (-(-m // 2) + ID_BYTES) <= memory)
+    return f"PQ{next(fitting, divisors[-1])}x4fs"
 
 
 def empty_index(dim: int, factory: str) -> Any:

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from indexing.factory import EXACT_BYTES, ID_BYTES, choose_factory, empty_index, search_knob, training_size
+from indexing.factory import EXACT_BYTES, ID_BYTES, choose_factory, code_bytes, empty_index, search_knob, training_size
 from simat.errors import BuildError
 
 ROWS, DIMS = st.integers(1, 10**9), st.sampled_from([8, 49, 384, 512, 768])
 MEMORY = st.integers(2**10, 2**40)
 
 
-def code_bytes(factory: str, dim: int) -> int:
+def bytes_of(factory: str, dim: int) -> int:
     codes = factory.split(",")[1]
-    return {"Flat": 4 * dim, "SQfp16": 2 * dim, "SQ8": dim}.get(codes) or int(codes.removeprefix("PQ"))
+    sizes = {"Flat": 4 * dim, "SQfp16": 2 * dim, "SQ8": dim, "RaBitQfs": (dim + 7) // 8 + 8}
+    return sizes.get(codes) or (int(codes.removeprefix("PQ").removesuffix("x4fs")) + 1) // 2
 
 
 @given(rows=ROWS, dim=DIMS, memory=MEMORY)
@@ -31,7 +32,7 @@ def test_choice_is_exact_just_while_a_scan_is_fast_and_fits(rows: int, dim: int,
 def test_choice_keeps_the_codes_within_the_memory_or_takes_the_smallest(rows: int, dim: int, memory: int) -> None:
     factory = choose_factory(rows, dim, 10**6, memory)
     assume(factory != "Flat")
-    size = code_bytes(factory, dim)
+    size = bytes_of(factory, dim)
     assert rows * (size + ID_BYTES) <= memory or size == 1
 
 
@@ -39,7 +40,7 @@ def test_choice_keeps_the_codes_within_the_memory_or_takes_the_smallest(rows: in
 def test_choice_never_gets_coarser_with_more_memory(rows: int, dim: int, memory: int, more: int) -> None:
     less, greater = (choose_factory(rows, dim, 10**6, m) for m in (memory, memory * more))
     if "Flat" not in (less, greater):
-        assert code_bytes(less, dim) <= code_bytes(greater, dim)
+        assert bytes_of(less, dim) <= bytes_of(greater, dim)
     else:
         assert greater == "Flat" or less != "Flat"
 
@@ -55,6 +56,7 @@ def test_choice_has_about_four_root_n_lists_per_shard(rows: int, shard_size: int
 def test_faiss_makes_every_choice(rows: int, dim: int, memory: int) -> None:
     index = empty_index(dim, choose_factory(rows, dim, 10**5, memory))
     assert (index.d, index.metric_type, index.ntotal) == (dim, faiss.METRIC_INNER_PRODUCT, 0)
+    assert code_bytes(index) == bytes_of(f",{choose_factory(rows, dim, 10**5, memory).rpartition(',')[2]}", dim)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,8 @@ def test_faiss_makes_every_choice(rows: int, dim: int, memory: int) -> None:
         (10**6, 2**32, "IVF4096,Flat"),
         (10**6, 10**9, "IVF4096,SQfp16"),
         (10**7, 2**32, "IVF4096,SQ8"),
-        (10**8, 2**32, "IVF4096,PQ32"),
+        (5 * 10**7, 2**32, "IVF4096,RaBitQfs"),
+        (10**8, 2**32, "IVF4096,PQ64x4fs"),
     ],
 )
 def test_choice_by_example(rows: int, memory: int, expected: str) -> None:
