@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from building import contents, here, same_contents, save_blotches
 from exchanging import DIM, column, halves, imported, laion, stored, stranger
-from helpers import ColourEncoder, PixelColourEncoder, unit_noise
+from helpers import ColourEncoder, PixelColourEncoder, plain, unit_noise
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +29,10 @@ from indexing.inspect import describe, verify_index
 from simat import open as open_index
 from simat.embeddings import EmbeddingSet
 from simat.encoders import load_tower
-from simat.errors import BuildError, EncoderError, SpaceMismatchError, StorageError
+from simat.errors import BuildError, EncoderError, QueryError, SpaceMismatchError, StorageError
 from simat.images import load_image
+from simat.server.abilities import index_document
+from simat.server.service import Service
 from simat.types import EmbeddingSpace, Query
 from simat.vectors import unit_rows
 
@@ -49,18 +52,21 @@ def test_laions_folder_keeps_every_vector_and_column(tmp_path: Path) -> None:
     assert verify_index(tmp_path / "index")["whole"]
 
 
-def test_an_import_without_an_encoder_answers_vectors_and_ids_but_no_words(tmp_path: Path) -> None:
+def test_an_import_without_an_encoder_is_searched_by_vectors_and_ids(tmp_path: Path) -> None:
     vectors = stranger(tmp_path / "laion", (30,), laion).astype(np.float32)
     imported(tmp_path / "laion", tmp_path / "index")
     engine = open_index(tmp_path / "index")
     exact = np.argsort(-(vectors @ vectors[3]), kind="stable")[:5]
     assert [result.id for result in engine.answer(Query(vector=vectors[3], k=5))] == exact.tolist()
     assert [result.id for result in engine.search(image=3, k=4)] == exact[1:].tolist()
-    refused = pytest.raises(EncoderError, match=r"nobody has said which encoder made .* again with --encoder")
-    with refused:
+    with pytest.raises(QueryError, match=r"the encoder of this index reads no words; got unknown:12/"):
         engine.search("a dog")
-    with refused:
-        engine.edit(3, "a -> b")
+    with pytest.raises(EncoderError, match=r"nobody has said which encoder made .* again with --encoder"):
+        engine.search(image=plain("red"))
+    with closing(Service([engine])) as service:
+        assert index_document("laion", engine)["words"] is False
+        service.warm()
+        assert service.state == "ready"
 
 
 def test_unknown_encoders_of_two_folders_are_two_spaces(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from indexing.build import (
     enter,
     finished,
     leave,
+    portable,
     require_same,
 )
 from indexing.config import BuildConfig, Machine
@@ -28,6 +29,7 @@ from indexing.exchange.importer import Importer, Wanted
 from indexing.exchange.opening import Source, open_source
 from indexing.factory import empty_index
 from simat.encoders import load_image_encoder
+from simat.encoders.combined import heads_of
 from simat.encoders.unknown import unknown_space
 from simat.errors import BuildError, SimatError, SpaceMismatchError
 from simat.files import human, locked, remove_leftovers, sha256_text, write_text
@@ -78,8 +80,8 @@ def import_index(
             return finished(out, config, progress)
         remove_leftovers(out)
         _begin(out, source, config, space, wanted)
-        if space.heads is not None and source.card is not None:
-            save_heads(out / HEADS, load_heads(source.folder / HEADS))
+        if space.heads is not None:
+            save_heads(out / HEADS, load_heads(_heads(source, wanted)))
         if not (out / EMBEDDINGS / NAME).exists():
             (out / EMBEDDINGS).mkdir(exist_ok=True)
             importer = Importer(source, out / EMBEDDINGS, config, space, wanted, progress)
@@ -111,7 +113,14 @@ def _space(source: Source, wanted: Wanted, encoder: ImageEncoder | None) -> Embe
         )
     if own is not None:
         own.require(encoder.space)
-    return own or encoder.space
+    return own or portable(encoder.space)
+
+
+def _heads(source: Source, wanted: Wanted) -> Path:
+    """Where the heads are that the vectors went through: of the encoder, in the export, or beside the parts."""
+    named = heads_of(wanted.encoder) if wanted.encoder else None
+    places = [named] if named else [source.folder / HEADS, source.folder.parent / HEADS]
+    return next((place for place in places if place.is_dir()), places[0])
 
 
 def _begin(out: Path, source: Source, config: BuildConfig, space: EmbeddingSpace, wanted: Wanted) -> None:

@@ -27,14 +27,7 @@ class UnknownEncoder:
         self.space = space
 
     def encode_images(self, images: list[Image]) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    def encode_texts(self, texts: list[str]) -> NoReturn:
-        """Refuse."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+        """Refuse: nobody knows how."""
         raise EncoderError(
             "nobody has said which encoder made the vectors of this index",
             remedy="search with ids and vectors, or import them again with --encoder",
