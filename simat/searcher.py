@@ -70,6 +70,11 @@ class Searcher:
         """Whether every shard is searched exhaustively, so that the answers are the nearest vectors for certain."""
         return all(block.vectors is not None or len(block) == 0 for block in self._blocks)
 
+    def hold(self) -> None:
+        """Open the stored vectors: whatever becomes of the folder, searches go on as they are."""
+        if self._store is not None:
+            self._store.hold()
+
     def blocks(self) -> Iterator[Float32[np.ndarray, "n d"]]:
         """The vectors of an exact index in the order of their ids, as views; those of removed rows too."""
         return (block.vectors for block in self._blocks if block.vectors is not None)

@@ -88,6 +88,11 @@ class VectorStore:
                     pieces.append(self._part(part).read(max(low, base) - base, min(high, end) - base))
             yield pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
+    def hold(self) -> None:
+        """Open the first parts: whatever becomes of the folder, these go on being read as they are."""
+        for number in range(min(len(self._entries), OPEN_PARTS)):
+            self._part(number)
+
     def _open(self, number: int) -> _Part:
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -21,6 +21,7 @@ from simat.engine import Engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
 from simat.images import decode
 from simat.manifest import read_index_manifest
+from simat.searcher import Searcher
 from simat.server.batching import Closed
 from simat.server.jobs import Jobs
 from simat.server.metrics import Metrics
@@ -276,6 +277,8 @@ class Service:
     def _place_of(self, engine: Engine) -> Place:
         engine.studio = self.studio
         engine.embeddings.hold()
+        if isinstance(engine.searcher, Searcher):
+            engine.searcher.hold()
         return Place(engine, self.options, self.metrics.batch)
 
 

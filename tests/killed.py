@@ -1,0 +1,172 @@
+"""Kills changes of an index at every moment: run as a program by the tests, it forks a child for each.
+
+``python killed.py PLACE CHANGE``: PLACE holds ``start``, an index, and ``more`` and ``photos``, folders of pictures.
+Each child works on a copy of ``start`` and is killed (SIGKILL) just before or just after its n-th rename or deletion;
+others then look at what is left, and run the same change to its end. Prints one JSON line a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from building import contents
+from helpers import PixelColourEncoder
+from living import ONE, images
+
+import indexing.embed
+from indexing.add import add_images
+from indexing.build import build_index
+from indexing.compact import compact_index
+from indexing.config import BuildConfig
+from indexing.decoder import decode_file
+from indexing.merge import merge_indexes
+from indexing.remove import remove_images
+from simat.errors import SimatError
+
+Run = Callable[[Path, Path], object]
+
+
+class Here:
+    """A decode pool without processes."""
+
+    def __init__(self, count: int, transform: Any) -> None:
+        self._transform = transform
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def decode(self, paths: Iterable[str]) -> Iterator[Any]:
+        return (decode_file(path, self._transform) for path in paths)
+
+
+def build(place: Path, index: Path) -> object:
+    config = BuildConfig(str(place / "photos"), part_size=8, shard_size=20)
+    return build_index(index, config, ONE, encoder=PixelColourEncoder())
+
+
+def add(place: Path, index: Path) -> object:
+    return add_images(index, str(place / "more"), ONE, encoder=PixelColourEncoder())
+
+
+def remove(place: Path, index: Path) -> object:
+    return remove_images(index, ids=np.array([1, 5]))
+
+
+def compact(place: Path, index: Path) -> object:
+    return compact_index(index, ONE)
+
+
+def merge(place: Path, index: Path) -> object:
+    if (index / "manifest.json").exists() and not (index / "building.json").exists():
+        return None
+    return merge_indexes([place / "start", place / "start"], index, ONE)
+
+
+CHANGES: dict[str, Run] = {"build": build, "add": add, "remove": remove, "compact": compact, "merge": merge}
+
+
+def fatal_at(moment: int) -> None:
+    """Kill this process before (odd moments) or after its n-th rename or deletion."""
+    counted = 0
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def fatal(*arguments: Any, **options: Any) -> Any:
+            nonlocal counted
+            counted += 1
+            if counted == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = original(*arguments, **options)
+            counted += 1
+            if counted == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return fatal
+
+    Path.replace = wrapped(Path.replace)  # type: ignore[method-assign]
+    Path.unlink = wrapped(Path.unlink)  # type: ignore[method-assign]
+    shutil.rmtree = wrapped(shutil.rmtree)
+
+
+def child(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Run in a fork; gives how it ended and what it returned, as JSON."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writing, json.dumps(work()).encode())
+            os._exit(0)
+        except BaseException as error:
+            os.write(writing, json.dumps(f"{type(error).__name__}: {error}").encode())
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), json.loads(told) if told else None
+
+
+def listed(index: Path) -> Any:
+    """The images of an index; None where there is none, or a half built one."""
+    try:
+        return sorted([path, sha, vector.hex()] for path, sha, vector in images(index).values())
+    except SimatError as error:
+        if "half built" in error.what or "no index" in error.what:
+            return None
+        raise
+
+
+def run(place: Path, change: Run, index: Path, moment: int) -> None:
+    fatal_at(moment)
+    change(place, index)
+
+
+def main(place: Path, name: str) -> None:
+    change, start = CHANGES[name], place / "start"
+    indexing.embed.DecodePool = Here  # type: ignore[assignment, misc]
+    before = child(lambda: listed(start))[1] if name not in ("build", "merge") else None
+    fresh(start, place / "whole", name)
+    code, told = child(lambda: change(place, place / "whole") and None)
+    assert code == 0, told
+    after, files = child(lambda: listed(place / "whole"))[1], contents(place / "whole")
+    moment = 0
+    while code != 0 or moment == 0:
+        moment += 1
+        index = fresh(start, place / "index", name)
+        code, _ = child(lambda at=moment: run(place, change, place / "index", at))  # type: ignore[misc]
+        left = child(lambda: listed(place / "index"))
+        ended = child(lambda: change(place, place / "index") and None)
+        print(
+            json.dumps(
+                {
+                    "moment": moment,
+                    "killed": code == -signal.SIGKILL,
+                    "left": "old" if left == (0, before) else "new" if left == (0, after) else left,
+                    "ended": ended,
+                    "whole": contents(index) == files,
+                }
+            ),
+            flush=True,
+        )
+
+
+def fresh(start: Path, index: Path, name: str) -> Path:
+    """What a change begins from."""
+    shutil.rmtree(index, ignore_errors=True)
+    if name not in ("build", "merge"):
+        shutil.copytree(start, index)
+    return index
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
