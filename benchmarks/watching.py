@@ -12,8 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.build import Peak, watch
+from benchmarks.build import Peak
 from simat.errors import SimatError
+
+EVERY_S = 0.1  # between two looks at the memory: more often, they would be felt
 
 
 class CommandError(SimatError):
@@ -54,7 +56,7 @@ def watched(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
     started = time.perf_counter()
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        watcher = threading.Thread(target=watch, args=(psutil.Process(process.pid), peak, ended))
+        watcher = threading.Thread(target=_watch, args=(psutil.Process(process.pid), peak, ended))
         watcher.start()
         code = process.wait()
         seconds = time.perf_counter() - started
@@ -63,6 +65,11 @@ def watched(command: Sequence[str], log: Path, environment: Mapping[str, str] | 
     if code:
         raise CommandError(f"{' '.join(command[:3])} … ended with code {code}", got=log.read_text()[-500:].strip())
     return Watched(seconds, _children() - before, peak.tree)
+
+
+def _watch(process: psutil.Process, peak: Peak, ended: threading.Event) -> None:
+    while not ended.wait(EVERY_S):
+        peak.see(process)
 
 
 def _children() -> float:

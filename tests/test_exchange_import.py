@@ -66,7 +66,7 @@ def test_an_import_without_an_encoder_is_searched_by_vectors_and_ids(tmp_path: P
     with closing(Service([engine])) as service:
         assert index_document("laion", engine)["words"] is False
         service.warm()
-        assert service.state == "ready"
+        assert service.state() == "ready"
 
 
 def test_unknown_encoders_of_two_folders_are_two_spaces(tmp_path: Path) -> None:
