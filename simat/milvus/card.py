@@ -41,7 +41,7 @@ class Card:
 
     def properties(self) -> dict[str, str]:
         """As a property of the collection."""
-        return {PROPERTY: json.dumps({"version": VERSION, **asdict(self)}, sort_keys=True)}
+        return {PROPERTY: json.dumps({"version": VERSION, **asdict(self)})}
 
     @classmethod
     def read(cls, connection: Connection) -> Card | None:

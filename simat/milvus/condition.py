@@ -173,7 +173,8 @@ class _Writer:
         alike = [name] if name in self._columns else [c for c in self._columns if c.lower() == name.lower()]
         if len(alike) != 1:
             what = "several columns have this name" if alike else "no such column"
-            raise QueryError(what, got=name, remedy=f"there are: {', '.join(alike or self._columns)}")
+            there = alike or [column for column, (_, kind) in self._columns.items() if kind != OTHER]
+            raise QueryError(what, got=name, remedy=f"there are: {', '.join(there)}")
         field = _Field(*self._columns[alike[0]])
         if field.kind == OTHER:
             raise QueryError("Milvus holds this column as text that cannot be compared", got=alike[0])

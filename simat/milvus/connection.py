@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,9 @@ from simat.reach import listens
 
 TOKEN = "SIMAT_MILVUS_TOKEN"  # environment variable: user:password, or an API key
 CONNECT_S, ASK_S, WRITE_S = 5.0, 10.0, 120.0
+OPENED: Counter[Path] = Counter()  # files of Milvus Lite, by how many connections of this process have them open
 LOGGERS = ("pymilvus", "milvus_lite", "faiss.loader")
+_LOCK = threading.Lock()
 
 
 class Connection:
@@ -34,8 +39,10 @@ class Connection:
         self.address = address
         client = _client_class()
         self._check(create)
-        with self._told("cannot open Milvus"):
+        with self._told("cannot open Milvus"), _LOCK:
             self._client = client(address.uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **self._database())
+            if address.file is not None:
+                OPENED[address.file] += 1
 
     def properties(self) -> dict[str, str] | None:
         """Properties and description of the collection; None where there is no such collection."""
@@ -110,12 +117,17 @@ class Connection:
         return [[(int(hit["id"]), float(hit["distance"])) for hit in hits] for hits in found]
 
     def close(self) -> None:
-        """Let go of the connection; a file of Milvus Lite can then be opened elsewhere."""
-        self._client.close()
-        if self.address.file is not None:
-            from milvus_lite.server_manager import server_manager_instance
+        """Let go of the connection; after the last, a file of Milvus Lite can be opened elsewhere."""
+        file = self.address.file
+        with _LOCK:
+            self._client.close()
+            if file is None:
+                return
+            OPENED[file] -= 1
+            if not OPENED[file]:
+                from milvus_lite.server_manager import server_manager_instance
 
-            server_manager_instance.release_server(str(self.address.file))
+                server_manager_instance.release_server(str(file))
 
     @property
     def _name(self) -> str:

@@ -106,7 +106,15 @@ def open_milvus(address: Address, root: Path | None = None) -> MilvusOpened:
         StorageError: no Milvus, no such collection, one of something else, or one that is half pushed.
     """
     connection = Connection(address)
-    card = Card.read(connection)
+    try:
+        return _opened(connection, root)
+    except StorageError:
+        connection.close()
+        raise
+
+
+def _opened(connection: Connection, root: Path | None) -> MilvusOpened:
+    address, card = connection.address, Card.read(connection)
     if card is None:
         raise StorageError("no such collection", got=str(address), remedy="make it with 'simat index push INDEX'")
     connection.load()

@@ -22,6 +22,7 @@ from jaxtyping import Float32, Int64
 from PIL.Image import Image
 from starlette.concurrency import run_in_threadpool
 
+from simat.backends.ranking import stored_vectors
 from simat.engine import Engine
 from simat.server.batching import Closed
 from simat.server.bodies import BASE64, from_base64, read_body
@@ -149,7 +150,5 @@ def _told(engine: Engine, found: Found, wanted: KnnRequest) -> list[dict[str, An
 
 def _vectors(engine: Engine, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n d"]:
     """The stored vectors of images, in their order."""
-    if not engine.searcher.exact:
-        return engine.embeddings.vectors(ids)
     order = np.argsort(ids)
-    return engine.searcher.vectors(ids[order])[np.argsort(order)]
+    return stored_vectors(engine.searcher, engine.embeddings, ids[order])[np.argsort(order)]

@@ -11,9 +11,10 @@ import numpy as np
 
 from simat.containers import size_of
 from simat.documents import shown
-from simat.embeddings import EmbeddingSet, ImageRow
+from simat.embeddings import ImageRow
 from simat.engine import Engine
 from simat.errors import SimatError
+from simat.protocols import Images
 from simat.server import pictures
 
 JPEG = b"\xff\xd8\xff"
@@ -40,7 +41,7 @@ def columns(engine: Engine, ids: Sequence[int]) -> list[dict[str, Any]]:
     return told
 
 
-def as_jpeg(embeddings: EmbeddingSet, row: ImageRow) -> bytes | None:
+def as_jpeg(embeddings: Images, row: ImageRow) -> bytes | None:
     """An image as a JPEG for a screen; None where its file is gone, or is not what was indexed."""
     try:
         if size_of(embeddings.resolve(row)) <= SMALL:

@@ -13,10 +13,11 @@ import numpy as np
 from fastapi import Request, Response
 from PIL import Image
 
-from simat.embeddings import EmbeddingSet, ImageRow
+from simat.embeddings import ImageRow
 from simat.engine import Engine
 from simat.errors import ImageError, NotFound, QueryError
 from simat.images import FORMATS, decode, read_bytes
+from simat.protocols import Images
 
 SIZES = (128, 256, 512)
 REMEMBERED = 2048  # thumbnails, some 10 KB each
@@ -52,7 +53,7 @@ def row_of(engine: Engine, id: int) -> ImageRow:
         raise NotFound(error.what, got=error.got, remedy=error.remedy) from None
 
 
-def original(embeddings: EmbeddingSet, row: ImageRow) -> Picture:
+def original(embeddings: Images, row: ImageRow) -> Picture:
     """The file of an image, if it still is what was indexed.
 
     Raises:
@@ -62,7 +63,7 @@ def original(embeddings: EmbeddingSet, row: ImageRow) -> Picture:
     return Picture(data, _media_type(data), row.sha256)
 
 
-def thumbnail(embeddings: EmbeddingSet, row: ImageRow, size: int) -> Picture:
+def thumbnail(embeddings: Images, row: ImageRow, size: int) -> Picture:
     """An image as a small JPEG, at most ``size`` pixels wide and high.
 
     Raises:
