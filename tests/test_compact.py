@@ -100,32 +100,35 @@ def test_half_added_images_are_in_the_way(tmp_path: Path) -> None:
         compact_index(index, ONE)
 
 
-def test_shards_are_made_as_the_old_ones_were_trained(tmp_path: Path) -> None:
+def centroids(index: Path) -> np.ndarray:
+    """Of the inverted lists of an index."""
     import faiss
 
+    empty = trained_index(index, open_index(index).manifest)
+    ivf = faiss.try_extract_index_ivf(empty)
+    return np.array(ivf.quantizer.reconstruct_n(0, ivf.nlist))
+
+
+def test_shards_are_made_as_the_old_ones_were_trained(tmp_path: Path) -> None:
     index = vector_index(tmp_path / "index", noise(200, seed=5), 64, 100, factory="IVF4,Flat")
-    old = faiss.try_extract_index_ivf(trained_index(index, open_index(index).manifest))
+    old = centroids(index)
     remove_images(index, ids=np.arange(50))
     assert compact_index(index, ONE, retrain=False).retrained == ()
-    new = faiss.try_extract_index_ivf(trained_index(index, open_index(index).manifest))
-    assert np.array_equal(old.quantizer.reconstruct_n(0, 4), new.quantizer.reconstruct_n(0, 4))
+    new = centroids(index)
+    assert np.array_equal(old, new)
     asked = compact_index(index, ONE, retrain=True)
     assert (asked.reasons, asked.retrained) == ((), ("asked for",))
-    newest = faiss.try_extract_index_ivf(trained_index(index, asked.manifest))
-    assert not np.array_equal(new.quantizer.reconstruct_n(0, 4), newest.quantizer.reconstruct_n(0, 4))
+    assert not np.array_equal(new, centroids(index))
 
 
 def test_spread_is_the_mean_squared_distance_to_the_nearest_centroid(tmp_path: Path) -> None:
-    import faiss
-
     index = vector_index(tmp_path / "index", noise(120, seed=6), 64, 120, factory="IVF4,Flat")
     opened = open_index(index)
     empty = trained_index(index, opened.manifest)
-    centroids = faiss.try_extract_index_ivf(empty).quantizer.reconstruct_n(0, 4)
     rows = Selection.of_ids(np.arange(0, 120, 2), 120)
-    total = 0.0
+    known, total = centroids(index), 0.0
     for vector in opened.embeddings.vectors(rows.ids()):
-        nearest = max(centroids, key=lambda centroid: float(vector @ centroid))
+        nearest = max(known, key=lambda centroid: float(vector @ centroid))
         total += float(((vector - nearest) ** 2).sum())
     assert spread(empty, opened.embeddings, rows, 0) == pytest.approx(total / 60, rel=1e-5)
 
