@@ -78,6 +78,25 @@ def test_a_file_that_is_cut_short_is_one_line(tmp_path: Path, kind: str) -> None
         sum(batch.num_rows for batch in Table(path).batches(["blob"]))
 
 
+def test_a_damaged_row_group_spoils_no_other(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    blobs = pa.table({"blob": [bytes([i]) * 5000 for i in range(40)]})
+    path = tmp_path / "a.parquet"
+    pq.write_table(blobs, path, row_group_size=10, use_dictionary=False, compression="none")
+    data = bytearray(path.read_bytes())
+    page = pq.read_metadata(path).row_group(1).column(0).data_page_offset
+    data[page : page + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    table = Table(path)
+    for row in (0, 9, 10, 11, 12, 20, 39, 10, 5):
+        if row // 10 == 1:
+            with pytest.raises(StorageError, match="cannot read the table"):
+                table.value(row, "blob")
+        else:
+            assert table.value(row, "blob") == bytes([row]) * 5000
+
+
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
 def test_what_is_no_table_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(StorageError, match="cannot read the table"):
