@@ -1,7 +1,7 @@
 """Kills changes of an index at every moment: run as a program by the tests, it forks a child for each.
 
 ``python killed.py PLACE CHANGE``: PLACE holds ``start``, an index, and ``more`` and ``photos``, folders of pictures.
-Each child works on a copy of ``start`` and is killed (SIGKILL) just before or just after its n-th rename or deletion;
+Each child works on a copy of ``start`` and is killed (SIGKILL) just before its n-th rename or deletion;
 others then look at what is left, and run the same change to its end. Prints one JSON line a moment.
 """
 
@@ -77,20 +77,16 @@ CHANGES: dict[str, Run] = {"build": build, "add": add, "remove": remove, "compac
 
 
 def fatal_at(moment: int) -> None:
-    """Kill this process before (odd moments) or after its n-th rename or deletion."""
+    """Kill this process just before its n-th rename or deletion; nothing that has a name changes in between."""
     counted = 0
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
-        def fatal(*arguments: Any, **options: Any) -> Any:
+        def fatal(path: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal counted
-            counted += 1
+            counted += os.path.lexists(path)
             if counted == moment:
                 os.kill(os.getpid(), signal.SIGKILL)
-            result = original(*arguments, **options)
-            counted += 1
-            if counted == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return result
+            return original(path, *arguments, **options)
 
         return fatal
 
@@ -143,7 +139,8 @@ def main(place: Path, name: str) -> None:
     while code != 0 or moment == 0:
         moment += 1
         index = fresh(start, place / "index", name)
-        code, _ = child(lambda at=moment: run(place, change, place / "index", at))  # type: ignore[misc]
+        code, told = child(lambda at=moment: run(place, change, place / "index", at))  # type: ignore[misc]
+        assert code in (0, -signal.SIGKILL), told
         left = child(lambda: listed(place / "index"))
         ended = child(lambda: change(place, place / "index") and None)
         print(
