@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simat.embeddings import EmbeddingSet
+from simat.errors import QueryError
 from simat.where import Filters
 from simat.where.parsing import parse_condition
 from simat.where.sql import as_expression, condition_sql
@@ -53,10 +54,6 @@ def literal(value: Any) -> Said:
 
 def number(value: float) -> Said:
     return Said(str(value), lambda row: value)
-
-
-def divided(one: float, other: float) -> float | None:
-    return one / other if other else None
 
 
 @cache
@@ -126,7 +123,7 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     **{"=": operator.eq, "!=": operator.ne, "<>": operator.ne, "<": operator.lt, "<=": operator.le},
     **{">": operator.gt, ">=": operator.ge, "==": operator.eq},
 }
-ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": divided}
+ARITHMETIC = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 WORDS = st.sampled_from([text for text in TEXTS if text is not None])
 ATOMS = st.sampled_from(
     [*(column(name) for name in ("width", "n", "x", "id")), *map(number, (0, 1, 3, -2, 0.5, 2.25)), literal(None)]
@@ -137,6 +134,10 @@ NUMBERS = st.recursive(
         st.builds(
             lambda one, word, other: Said(f"({one.sql} {word} {other.sql})", strict(ARITHMETIC[word], one, other)),
             below, st.sampled_from([*ARITHMETIC]), below,
+        ),
+        st.builds(
+            lambda one, by: Said(f"({one.sql} / {by})", strict(lambda value: value / by, one)),
+            below, st.sampled_from([1, -2, 4, 0.5]),
         ),
         st.builds(lambda one: Said(f"(- {one.sql})", strict(operator.neg, one)), below),
         st.builds(lambda one: Said(f"abs({one.sql})", strict(abs, one)), below),
@@ -254,3 +255,25 @@ def test_pattern_and_expression_match_the_same(pattern: str, text: str) -> None:
     assert bool(re.fullmatch(as_expression(pattern), text, re.DOTALL)) == is_like(text, pattern)
     escaped = "".join(f"!{c}" if c in "%_!" else c for c in pattern)
     assert bool(re.fullmatch(as_expression(escaped, "!"), text, re.DOTALL)) == (text == pattern)
+
+
+SQL = (
+    "select from where width caption id ( ) ( ) , . ; -- /* */ 'a' '%_' ' \" \"id\" 1 2.5 1e9 -1 + - * / // % || = <> "
+    "< > ! and or not in like ilike escape between is null true false case when then else end cast as integer :: "
+    "varchar [ ] { } ? $1 #1 lower regexp_matches count sum over partition by order limit union all exists any glob "
+    "read_csv copy attach pragma set x'00' e'\\x' interval date struct_pack := -> => @ ~ !~ ^ & | << >> try_cast "
+    "collate columns lambda $$ $a$ \u2028 é ﷽ 🏖 \x00 \\"
+)
+TOKENS = st.sampled_from(SQL.split(" "))
+
+
+@given(st.lists(TOKENS, min_size=1, max_size=14), st.sampled_from([" ", " ", ""]))
+@settings(max_examples=300)
+def test_any_words_are_a_filter_or_refused(worlds: list[World], words: list[str], between: str) -> None:
+    text = between.join(words)
+    try:
+        found = worlds[0].filters.selection(text)
+    except QueryError as error:
+        assert "\n" not in str(error) and "c0" not in str(error)
+    else:
+        assert found.rows == ROWS and parse_condition(text) is not None
