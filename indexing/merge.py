@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from indexing.room import require_room
 from simat.embeddings import EmbeddingSet, PartReader, Rejected, join_path, write_rejected
 from simat.errors import BuildError, SpaceMismatchError
 from simat.files import locked, remove_leftovers, sha256_file, write_text
+from simat.heads import load_heads, save_heads
 from simat.manifest import HEADS, NAME, EmbeddingManifest, FileEntry, read_index_manifest, write_manifest
 from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
@@ -64,8 +64,8 @@ def merge_indexes(
             return finished(out, config, progress)
         remove_leftovers(out)
         _begin(out, opened, config)
-        if space.heads is not None and not (out / HEADS).exists():
-            shutil.copytree(opened[0].folder / HEADS, out / HEADS)
+        if (heads := opened[0].folder / HEADS).exists():
+            save_heads(out / HEADS, load_heads(heads))
         if not (out / EMBEDDINGS / NAME).exists():
             _write_embeddings(opened, out / EMBEDDINGS, config, progress)
         return complete(out, config, machine, progress)

@@ -51,13 +51,18 @@ def project_index(
 
     Raises:
         SpaceMismatchError: the heads were made for another encoder.
-        BuildError: the index has heads already, ``out`` holds something else, or the disk is too full.
+        BuildError: the index has heads already, or removed images, ``out`` holds something else, or the disk is too
+            full.
         StorageError: no index, or no heads.
     """
     require_faiss()
     machine, progress = machine or Machine(), progress or Silent()
     manifest, loaded = read_index_manifest(source), load_heads(heads)
-    embeddings = EmbeddingSet(source / manifest.embeddings)
+    if manifest.removed is not None:
+        raise BuildError(
+            "images were removed from this index", got=str(source), remedy="run 'simat index compact' on it first"
+        )
+    embeddings = EmbeddingSet.of_index(source, manifest)
     space = portable(projected_space(manifest.space, loaded))
     config = _config(manifest.config, heads)
     enter(out)
@@ -65,7 +70,7 @@ def project_index(
         if (out / NAME).exists():
             return finished(out, config, progress)
         remove_leftovers(out)
-        _begin(out, embeddings, config, space)
+        _begin(out, embeddings, manifest.embedding_manifest, config, space)
         save_heads(out / HEADS, loaded)
         if not (out / EMBEDDINGS / NAME).exists():
             _project(embeddings, loaded, out / EMBEDDINGS, space, config, progress)
@@ -111,12 +116,12 @@ def _config(known: Any, heads: Path) -> BuildConfig:
     return replace(config, heads=str(heads.absolute()))
 
 
-def _begin(out: Path, embeddings: EmbeddingSet, config: BuildConfig, space: EmbeddingSpace) -> None:
+def _begin(out: Path, embeddings: EmbeddingSet, name: str, config: BuildConfig, space: EmbeddingSpace) -> None:
     """Remember what this run makes, or find that an earlier one made the same."""
     wanted = {
         "config": config.as_dict(),
         "space": [space.encoder, space.fingerprint, space.dim, space.heads],
-        "source": sha256_file(embeddings.folder / NAME),
+        "source": sha256_file(embeddings.folder / name),
     }
     state = out / STATE
     if state.exists():
@@ -140,12 +145,13 @@ def _project(
     remove_leftovers(folder)
     progress.start("project", len(source), "vectors")
     parts = []
-    for entry in source.manifest.parts:
-        if not (folder / entry.name).exists():
+    for number, entry in enumerate(source.manifest.parts):
+        name = f"part-{number:06}.parquet"
+        if not (folder / name).exists():
             table = pq.read_table(source.folder / entry.name)
             vectors = heads.project_images(embedding_column(table).astype(np.float32))
-            write_projected(folder / entry.name, table, vectors)
-        parts.append(FileEntry.of(folder, entry.name, entry.rows))
+            write_projected(folder / name, table, vectors)
+        parts.append(FileEntry.of(folder, name, entry.rows))
         progress.advance(entry.rows)
     known = source.manifest
     rejected = None
@@ -155,5 +161,7 @@ def _project(
     settings = config.embedding_settings()
     write_manifest(
         folder,
-        EmbeddingManifest(space, str(source.root), tuple(parts), known.rows, known.duplicates, rejected, settings),
+        EmbeddingManifest(
+            space, str(source.root), tuple(parts), known.rows, known.duplicates, rejected, settings, known.folders
+        ),
     )
