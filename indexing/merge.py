@@ -51,7 +51,6 @@ def merge_indexes(
     if not sources:
         raise BuildError("give the indexes to merge, and where to")
     opened = [_Source(folder) for folder in sources]
-    space = opened[0].space
     for one in opened[1:]:
         _require_same_space(opened[0], one)
     config = config_of(opened[0].manifest)
