@@ -23,6 +23,7 @@ from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of, moved_heads
 from simat.errors import BuildError
 from simat.files import human, locked, remove_leftovers, write_text
+from simat.gpu import parse_devices
 from simat.heads import load_heads, save_heads
 from simat.manifest import (
     HEADS,
@@ -205,7 +206,7 @@ def complete(folder: Path, config: BuildConfig, machine: Machine, progress: Prog
     space = embeddings.manifest.space
     resolved = config.resolved(len(embeddings), space.dim)
     cores = machine.runtime(config.precision).cores
-    shards = ShardBuilder(folder / SHARDS, embeddings, resolved, cores).run(progress)
+    shards = ShardBuilder(folder / SHARDS, embeddings, resolved, cores, parse_devices(machine.gpus)).run(progress)
     manifest = IndexManifest(
         space,
         EMBEDDINGS,
@@ -240,7 +241,7 @@ def allow_other_shards(folder: Path, known: dict[str, Any], config: BuildConfig)
 
 def _check(config: BuildConfig, machine: Machine, encoder: ImageEncoder) -> None:
     """Refuse before any work what would be refused at its end."""
-    _ = machine.decoders
+    _ = machine.decoders, parse_devices(machine.gpus)
     if config.factory != "auto":
         empty_index(encoder.space.dim, config.factory)
 

@@ -44,6 +44,7 @@ def build(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")] = "auto",
     engine: Annotated[str, typer.Option(help="Who embeds: local, or ray for the machines of a cluster.")] = "local",
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster: HOST:PORT, or auto.")] = None,
+    gpus: Annotated[str, typer.Option(help="GPUs that help FAISS: all, or 0,1.", show_default="none")] = "",
     image_column: Annotated[str | None, typer.Option(help="Of a table of images.", show_default="found")] = None,
     caption_column: Annotated[str | None, typer.Option(help="Of a table.", show_default="caption or text")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; flags go before it.")] = None,
@@ -74,7 +75,7 @@ def build(
     }
     settings = BuildConfig.read(config, flags)
     with progress() as bars:
-        built = build_index(index, settings, Machine(workers, device, None, engine, address), bars)
+        built = build_index(index, settings, Machine(workers, device, None, engine, address, gpus), bars)
     if json:
         print_json(built_document(built))
     else:

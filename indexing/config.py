@@ -115,6 +115,7 @@ class Machine:
         threads: CPU threads; None for every core.
         engine: who embeds: ``local``, this machine alone, or ``ray``, the machines of a cluster.
         address: of the cluster: ``HOST:PORT`` or ``auto``; None for one that is this machine alone.
+        gpus: those that help FAISS: ``all`` or numbers such as ``0,1``.
     """
 
     workers: int | None = None
@@ -122,6 +123,7 @@ class Machine:
     threads: int | None = None
     engine: str = "local"
     address: str | None = None
+    gpus: str = ""
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

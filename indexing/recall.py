@@ -27,6 +27,7 @@ def exact_neighbours(
     ids: Int64[np.ndarray, " q"],
     blocks: Iterable[Float16[np.ndarray, "n d"]],
     k: int = K,
+    rows: Selection | None = None,
 ) -> Hits:
     """The k nearest rows of all blocks by brute force, each query's own row left out.
 
@@ -35,18 +36,22 @@ def exact_neighbours(
         ids: the row that each query is; the blocks' rows are numbered from 0.
         blocks: all vectors, in order.
         k: neighbours wanted.
+        rows: the ones that may be neighbours; None for all.
     """
     import faiss
 
     best = Hits(np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf, np.float32))
     first = 0
     for block in blocks:
+        inside = np.arange(len(block)) if rows is None else rows.slice(first, first + len(block)).ids()
+        kept = block[inside] if len(inside) < len(block) else block
         # One more than wanted: each query may find itself.
-        found = faiss.knn(queries, block.astype(np.float32), min(k + 1, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
-        scores, rows = found[0], found[1] + first
-        scores[rows == ids[:, None]] = -np.inf
-        rows[rows == ids[:, None]] = -1
-        best = merge_hits(np.concatenate([best.ids, rows], 1), np.concatenate([best.scores, scores], 1), k)
+        if asked := min(k + 1, len(kept)):
+            found = faiss.knn(queries, kept.astype(np.float32), asked, metric=faiss.METRIC_INNER_PRODUCT)
+            scores, near = found[0], inside[found[1]] + first
+            scores[near == ids[:, None]] = -np.inf
+            near[near == ids[:, None]] = -1
+            best = merge_hits(np.concatenate([best.ids, near], 1), np.concatenate([best.scores, scores], 1), k)
         first += len(block)
     return best
 

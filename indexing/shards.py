@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, Int64
 
+from indexing.accelerated import assigning, train
 from indexing.config import BuildConfig
 from indexing.factory import empty_index, training_size
 from indexing.plan import TOLD, plan_build
@@ -44,15 +45,29 @@ class ShardBuilder:
         embeddings: the vectors.
         config: with a resolved factory.
         threads: CPU threads for FAISS.
+        gpus: devices that help it, of :func:`simat.gpu.parse_devices`.
+
+    Attributes:
+        plan: what the work will take.
+
+    Raises:
+        BuildError: it does not fit into ``config.build_memory``.
     """
 
-    def __init__(self, folder: Path, embeddings: EmbeddingSet, config: BuildConfig, threads: int) -> None:
-        self._folder, self._config, self._threads = folder, config, threads
+    def __init__(
+        self,
+        folder: Path,
+        embeddings: EmbeddingSet,
+        config: BuildConfig,
+        threads: int,
+        gpus: Sequence[int] = (),
+    ) -> None:
+        self._folder, self._config, self._threads, self._gpus = folder, config, threads, gpus
         self._store = VectorStore.of(embeddings)
         self._rows, self._dim = self._store.rows, self._store.dim
         self._empty = empty_index(self._dim, config.factory)
-        self._plan = plan_build(self._rows, self._empty, config.shard_size, config.build_memory, threads)
-        self._queries, self._sample = held_back(self._rows, QUERIES, self._plan.sample, config.seed)
+        self.plan = plan_build(self._rows, self._empty, config.shard_size, config.build_memory, threads)
+        self._queries, self._sample = held_back(self._rows, QUERIES, self.plan.sample, config.seed)
 
     def run(self, progress: Progress) -> Shards:
         """Build what is missing, then tune and measure."""
@@ -61,12 +76,12 @@ class ShardBuilder:
         faiss.omp_set_num_threads(self._threads)
         remove_leftovers(self._folder)
         if self._rows >= TOLD:
-            progress.note(self._plan.told(self._rows, self._dim, self._config.factory))
+            progress.note(self.plan.told(self._rows, self._dim, self._config.factory))
         trained = self._trained(progress)
         progress.start("shard", self._rows, "vectors")
         entries = tuple(
             self._shard(number, start, trained, progress)
-            for number, start in enumerate(range(0, self._rows, self._plan.shard_rows))
+            for number, start in enumerate(range(0, self._rows, self.plan.shard_rows))
         )
         del trained
         indexes = [faiss.read_index(str(self._folder.parent / entry.name), faiss.IO_FLAG_MMAP_IFC) for entry in entries]
@@ -83,14 +98,14 @@ class ShardBuilder:
             sample = self._vectors(self._sample)
             progress.start("train", None, "vectors")
             with explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
-                self._empty.train(sample)
+                train(self._empty, sample, self._gpus)
                 with atomic(path) as temporary:
                     faiss.write_index(self._empty, str(temporary))
         return faiss.read_index(str(path))
 
     def _shard(self, number: int, start: int, trained: Any, progress: Progress) -> FileEntry:
         path = self._folder / f"shard-{number:05}.faiss"
-        stop = min(start + self._plan.shard_rows, self._rows)
+        stop = min(start + self.plan.shard_rows, self._rows)
         if path.exists():
             progress.advance(stop - start)
         else:
@@ -102,9 +117,10 @@ class ShardBuilder:
         import faiss
 
         index = faiss.clone_index(trained)
-        for block in self._store.blocks(start, stop):
-            index.add(block.astype(np.float32))
-            progress.advance(len(block))
+        with assigning(index, self._gpus):
+            for block in self._store.blocks(start, stop):
+                index.add(block.astype(np.float32))
+                progress.advance(len(block))
         with atomic(path) as temporary:
             faiss.write_index(index, str(temporary))
 

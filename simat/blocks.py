@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from simat.gpu import MAX_K, is_on_gpu
 from simat.selection import Selection
 from simat.shardfiles import require_faiss
 
@@ -63,6 +64,7 @@ class Block:
             Scores (−inf where nothing was found) and ids of the index (−1), best first.
         """
         rows = len(self) if chosen is None else chosen.count
+        rows = min(rows, MAX_K) if self._on_gpu else rows
         if not len(queries) or not rows:
             return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
         last, asked = min(k, rows) - 1, min(k + 1, rows)
@@ -92,7 +94,8 @@ class Block:
                 return found[0], found[1]
             return _scan(queries, self.vectors, k, selector)
         if chosen is None:
-            found = self.index.search(queries, k, params=search_parameters(self.index, search))  # type: ignore[union-attr]
+            parameters = None if self._on_gpu else search_parameters(self.index, search)
+            found = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
             return found[0], found[1]
         if not self._selects:
             return self._sifted(queries, k, search, chosen)
@@ -107,9 +110,10 @@ class Block:
         """Search all rows for so many that k of those chosen should be among them, where FAISS cannot select."""
         assert self.index is not None
         share = chosen.count / len(self)
-        asked = min(math.ceil(k / share) + SLACK, len(self))
+        asked = min(math.ceil(k / share) + SLACK, MAX_K if self._on_gpu else len(self))
         wider = widened(search, share, self._knobs)
-        scores, rows = self.index.search(queries, asked, params=search_parameters(self.index, wider))
+        parameters = None if self._on_gpu else search_parameters(self.index, wider)
+        scores, rows = self.index.search(queries, asked, params=parameters)
         inside = (rows >= 0) & chosen.mask()[np.maximum(rows, 0)]
         order = np.argsort(~inside, axis=1, kind="stable")[:, :k]
         kept = np.take_along_axis(inside, order, 1)
@@ -121,12 +125,19 @@ class Block:
         """Whether this kind of index can leave rows out while it searches."""
         faiss = require_faiss()
         inner = _innermost(self.index)
-        return not isinstance(inner, faiss.IndexFastScan | faiss.IndexPQ | faiss.IndexLSH)
+        return not self._on_gpu and not isinstance(inner, faiss.IndexFastScan | faiss.IndexPQ | faiss.IndexLSH)
+
+    @cached_property
+    def _on_gpu(self) -> bool:
+        """Whether a GPU searches: with parameters set beforehand, for so many rows at most, and among all."""
+        return is_on_gpu(self.index)
 
     @cached_property
     def _knobs(self) -> dict[str, tuple[int, int]]:
         """What makes this index look farther: by name, its own value and the largest."""
         faiss = require_faiss()
+        if self._on_gpu:
+            return {}
         ivf = faiss.try_extract_index_ivf(self.index)
         if ivf is not None:
             return {"nprobe": (int(ivf.nprobe), int(ivf.nlist))}

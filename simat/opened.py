@@ -14,6 +14,7 @@ from jaxtyping import Int, Int64
 from simat.embeddings import EmbeddingSet, ImageRow
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError, StorageError
+from simat.gpu import on_gpus, parse_devices
 from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.selection import Selection
@@ -128,5 +129,7 @@ def _open(folder: Path, manifest: IndexManifest, root: Path | None, options: Run
     manifest.space.require(embeddings.manifest.space)
     removed = read_removed(folder, manifest)
     shards, vectors = open_shards(folder, manifest), VectorStore.of(embeddings)
+    if devices := parse_devices(options.gpus):
+        shards = on_gpus(shards, manifest.search, devices)
     searcher = Searcher(shards, manifest.search, options.cores, removed, vectors)
     return Opened(folder, manifest, embeddings, searcher, removed)

@@ -17,7 +17,7 @@ LAYERS = (
     | {"selection", "tables", "tars", "types", "vectors"},
     {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"}
     | {"vectorstore"},
-    {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "where"},
+    {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "gpu", "where"},
     {"milvus", "opened"},
     {"backends"},
     {"studios"},

@@ -48,6 +48,7 @@ def serve(
     model: pictures.ModelOption = "scenes",
     root: RootOption = None,
     device: DeviceOption = "auto",
+    gpus: Annotated[str, typer.Option(help="GPUs that hold the index: all, or 0,1.", show_default="none")] = "",
     precision: Annotated[str, typer.Option(help="What queries are encoded in: f32, or bf16, twice as fast.")] = "f32",
     dtype: pictures.DtypeOption = "auto",
     slicing: pictures.SlicingOption = False,
@@ -69,7 +70,7 @@ def serve(
         fetch=tuple(allow_fetch or ()),
         backends=None if backends is None else _names(backends),
         model=pictures.model_options(model, device, dtype, slicing, offload, ()),
-        runtime=RuntimeOptions(precision, device),  # type: ignore[arg-type]
+        runtime=RuntimeOptions(precision, device, gpus=gpus),  # type: ignore[arg-type]
         root=root,
     )
     with _listen(host, port) as listening:

@@ -43,11 +43,13 @@ class RuntimeOptions:
         device: ``auto`` (CUDA when torch sees it, else OpenVINO), ``cpu`` (OpenVINO), ``cuda`` (torch), or
             ``torch`` (torch eager on the CPU: the reference).
         threads: CPU threads; None for every core this process may use.
+        gpus: that hold the index for searching: ``all`` or numbers such as ``0,1``.
     """
 
     precision: Literal["f32", "bf16"] = "f32"
     device: Literal["auto", "cpu", "cuda", "torch"] = "auto"
     threads: int | None = None
+    gpus: str = ""
 
     def __post_init__(self) -> None:
         for value, allowed in ((self.precision, PRECISIONS), (self.device, DEVICES)):

@@ -1,0 +1,60 @@
+"""The frontier of an index as a picture: recall against time, one line per number of candidates scored again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from indexing.tune import Setting, Tuned
+from simat.errors import SimatError
+from simat.files import atomic, human
+from simat.searcher import RERANK
+
+
+def draw_frontier(tuned: Tuned, target: float, path: Path) -> None:
+    """Draw what :func:`indexing.tune.tune_index` found.
+
+    Raises:
+        SimatError: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise SimatError("charts need matplotlib", remedy="pip install 'simat[plot]'") from error
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for times in dict.fromkeys(setting.search.get(RERANK, 0) for setting in tuned.settings):
+        _line(axes, [s for s in tuned.settings if s.search.get(RERANK, 0) == times], times)
+    axes.axhline(target, color="grey", linestyle=":", linewidth=1)
+    chosen = tuned.chosen
+    axes.plot(chosen.p50_ms, chosen.recall, "o", markersize=13, markerfacecolor="none", color="black", label="chosen")
+    axes.set(
+        xscale="log",
+        xlabel="median time of a query, ms",
+        ylabel="recall@10",
+        title=f"{human(chosen.memory)} of shards",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    try:
+        with atomic(path) as temporary:
+            FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=150)
+    except OSError as error:
+        raise SimatError("cannot write the picture", got=f"{path}: {error.strerror}") from error
+
+
+def _line(axes: Any, settings: list[Setting], times: int) -> None:
+    label = f"{times}·k candidates scored again" if times else "scores of the codes"
+    axes.plot([s.p50_ms for s in settings], [s.recall for s in settings], marker=".", label=label)
+    for setting in settings:
+        effort = [str(value) for name, value in setting.search.items() if name != RERANK]
+        if effort:
+            axes.annotate(
+                effort[0],
+                (setting.p50_ms, setting.recall),
+                xytext=(3, -9),
+                textcoords="offset points",
+                fontsize=7,
+                color="grey",
+            )
