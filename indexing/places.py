@@ -33,14 +33,11 @@ class Places:
 
     def prefix(self, folder: Path) -> str:
         """What to put before the paths relative to ``folder``: nothing, or text that ends with a slash."""
-        for name, base in [("", self._root), *((name, Path(base)) for name, base in self.folders.items())]:
-            inner = relative(folder, base)
-            first = inner.partition("/")[0] if inner is not None else ""
-            if inner is not None and (name or first not in self.folders):
-                return "".join(f"{part}/" for part in (name, inner) if part)
-        name = next(name for name in self._names() if name not in self.folders)
-        self.folders[name] = os.path.normpath(folder.absolute())
-        return f"{name}/"
+        inside = self._inside(folder)
+        if inside is None:
+            inside = next(name for name in self._names() if name not in self.folders)
+            self.folders[inside] = os.path.normpath(folder.absolute())
+        return f"{inside}/" if inside else ""
 
     def file(self, name: str) -> Path:
         """Where the file of a name is."""
@@ -49,13 +46,16 @@ class Places:
 
     def name(self, path: str) -> str:
         """The name of an image that is given by a name or by the path of its file."""
-        if not Path(path).is_absolute():
-            return path
+        inside = self._inside(Path(path)) if Path(path).is_absolute() else None
+        return path if inside is None else inside
+
+    def _inside(self, path: Path) -> str | None:
+        """The name of what lies in the root or in one of the folders; None where it lies elsewhere."""
         for name, base in [("", self._root), *((name, Path(base)) for name, base in self.folders.items())]:
-            inner = relative(Path(path), base)
-            if inner is not None:
-                return f"{name}/{inner}" if name else inner
-        return path
+            inner = relative(path, base)
+            if inner is not None and (name or inner.partition("/")[0] not in self.folders):
+                return "/".join(part for part in (name, inner) if part)
+        return None
 
     def _names(self) -> Iterator[str]:
         taken = (f"@{number}" for number in count(2))
