@@ -59,7 +59,7 @@ def test_a_life_in_documents(index: Path, place: Path, tmp_path: Path, capsys: A
     info = here(capsys, "index", "info", index, "--json").json
     assert (info["images"], info["removed"], info["generation"], info["rejected"]) == (12, 2, 2, 1)
     compacted = here(capsys, "index", "compact", index, "--json").json
-    assert compacted["reasons"] == ["2 removed images", "2 shards where 1 suffice"]
+    assert compacted["reasons"] == ["2 removed images", "2 parts where 1 suffice", "2 shards where 1 suffice"]
     assert (compacted["images"], compacted["shards"], compacted["retrained"]) == (12, 1, [])
     merged = here(capsys, "index", "merge", index, place / "index", tmp_path / "out", "--json").json
     assert (merged["images"], merged["duplicates"]) == (14, 1)
