@@ -262,10 +262,10 @@ class PartReader:
         with self._lock:
             return self._open(self._paths[part]).schema_arrow
 
-    def part_column(self, part: int, name: str) -> pa.ChunkedArray:
-        """One column of a part."""
+    def part_columns(self, part: int, names: Sequence[str]) -> pa.Table:
+        """Those of the named columns that a part has."""
         with self._lock:
-            return self._open(self._paths[part]).read([name], use_threads=False)[name]
+            return self._open(self._paths[part]).read([*names], use_threads=False)
 
     def hold(self) -> None:
         """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""

@@ -272,12 +272,14 @@ def test_selection_of_the_first_rows_only(six: EmbeddingSet) -> None:
 
 def test_filters_remember_selections_and_columns(six: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:
     filters, reads = Filters(six), []
-    read: Callable[..., Any] = six.part_column
-    monkeypatch.setattr(six, "part_column", lambda *given: reads.append(given) or read(*given))
+    read: Callable[..., Any] = six.part_columns
+    monkeypatch.setattr(six, "part_columns", lambda *given: reads.append(given) or read(*given))
     first = filters.selection("width >= 640")
     assert filters.selection("width >= 640") is first
     assert ids(filters.selection("width < 640")) == [1, 4, 5]
-    assert reads == [(0, "width"), (1, "width")]
+    assert reads == [(0, ["width"]), (1, ["width"])]
+    assert ids(filters.selection("width < 640 and id > 1 and height > 20")) == [5]
+    assert reads[2:] == [(0, ["id", "height"]), (1, ["id", "height"])]
 
 
 def test_filters_forget_when_they_hold_too_much(six: EmbeddingSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,6 @@ ASKED = [
 @pytest.mark.parametrize("query", ASKED, ids=lambda query: query.composer)
 @pytest.mark.parametrize("k", [1, 5, 20])
 def test_filtered_answer_is_the_whole_ranking_without_the_others(colours: Engine, query: Query, k: int) -> None:
-    from dataclasses import replace
-
     whole = colours.answer(replace(query, k=IMAGES))
     answer = colours.answer(replace(query, k=k, where=BLOTCHES))
     assert ranked(answer) == kept(whole, lambda name: name.startswith("blotch"), k)
@@ -124,6 +124,23 @@ def test_error_of_a_filter_is_its_own_querys(colours: Engine) -> None:
     first, second, third = colours.answer_many([good, bad, good])
     assert isinstance(first, Answer) and isinstance(third, Answer)
     assert "no such column; got colour; there are: id, path, sha256, width, height, caption" in str(second)
+
+
+@pytest.mark.parametrize("composer", ["text", "product"])
+def test_removed_images_pass_no_filter(colour_index: Path, tmp_path: Path, composer: str) -> None:
+    from indexing.remove import remove_images
+
+    index = tmp_path / "index"
+    shutil.copytree(colour_index, index)
+    remove_images(index, where="path like 'blotch_0%'")
+    left = simat.open(index, ColourEncoder())
+    image = None if composer == "text" else plain("green")
+    query = Query(text="red", image=image, composer=composer, k=len(left))
+    whole = left.answer(query)
+    assert len(whole) == len(left) - (image is not None) and not any(
+        name.startswith("blotch_0") for name in files(whole)
+    )
+    assert sorted(files(left.answer(replace(query, where=BLOTCHES)))) == ["blotch_10.png", "blotch_11.png"]
 
 
 # -- the command line -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from simat.embeddings import PartReader
+from simat.embeddings import PartReader, schema
 from simat.errors import QueryError
 
 if TYPE_CHECKING:
@@ -39,12 +39,17 @@ class Columns:
         """Every column that a filter may name, with its type: the widest, where the parts do not agree."""
         import pyarrow as pa
 
-        found: dict[str, pa.DataType] = {}
+        found = dict(self._always)
         for part in range(len(self._parts.counts)):
             for field in self._parts.part_schema(part):
                 if field.name not in HIDDEN:
                     found[field.name] = _widest(found.get(field.name, field.type), field.type)
         return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in found.items()}
+
+    @cached_property
+    def _always(self) -> dict[str, pa.DataType]:
+        """The columns of every part: for these alone, thousands of files need not be opened beforehand."""
+        return {field.name: field.type for field in schema(1) if field.name not in HIDDEN}
 
     def named(self, name: str) -> str:
         """The column that a filter names, in whatever case.
@@ -52,7 +57,7 @@ class Columns:
         Raises:
             QueryError: none, or several; lists what there is.
         """
-        if name in self.types:
+        if name in self._always or name in self.types:
             return name
         alike = [known for known in self.types if known.lower() == name.lower()]
         if len(alike) != 1:
@@ -64,7 +69,7 @@ class Columns:
         """The number of rows and the named columns of one block after another, in the order of the ids."""
         counts = self._parts.counts
         for number, (first, last) in enumerate(pairwise(self._bounds)):
-            yield sum(counts[first:last]), [self._column(number, range(first, last), name) for name in names]
+            yield sum(counts[first:last]), self._columns(number, range(first, last), names)
 
     @cached_property
     def _bounds(self) -> list[int]:
@@ -76,32 +81,38 @@ class Columns:
                 rows = 0
         return bounds
 
-    def _column(self, block: int, parts: range, name: str) -> pa.ChunkedArray:
+    def _columns(self, block: int, parts: range, names: Sequence[str]) -> list[pa.ChunkedArray]:
         with self._lock:
-            if (block, name) in self._known:
+            known = {name: self._known[block, name] for name in names if (block, name) in self._known}
+        missing = [name for name in names if name not in known]
+        known.update(self._read(parts, missing) if missing else {})
+        with self._lock:
+            for name in names:
+                if (block, name) not in self._known:
+                    self._known[block, name] = known[name]
+                    self._bytes += known[name].nbytes
                 self._known.move_to_end((block, name))
-                return self._known[block, name]
-        column = self._read(parts, name)
-        with self._lock:
-            if (block, name) not in self._known:
-                self._known[block, name] = column
-                self._bytes += column.nbytes
             while self._bytes > REMEMBERED:
                 self._bytes -= self._known.popitem(last=False)[1].nbytes
-        return column
+        return [known[name] for name in names]
 
-    def _read(self, parts: range, name: str) -> pa.ChunkedArray:
+    def _read(self, parts: range, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
         import pyarrow as pa
 
-        kind, chunks = self.types[name], []
+        chunks: dict[str, list[pa.Array]] = {name: [] for name in names}
+        kinds = {name: self._always.get(name) or self.types[name] for name in names}
         for part in parts:
-            if name in self._parts.part_schema(part).names:
-                column = self._parts.part_column(part, name)
-                chunks += (column if column.type == kind else column.cast(kind)).chunks
-            else:
-                chunks.append(pa.nulls(self._parts.counts[part], kind))
+            table = self._parts.part_columns(part, names)
+            for name, kind in kinds.items():
+                if name in table.column_names:
+                    column = table[name]
+                    chunks[name] += (column if column.type == kind else column.cast(kind)).chunks
+                else:
+                    chunks[name].append(pa.nulls(table.num_rows, kind))
+        columns = [pa.chunked_array(chunks[name], kind) for name, kind in kinds.items()]
         # In one piece: thousands of row groups make thousands of pieces, and each costs DuckDB a call.
-        return pa.table([pa.chunked_array(chunks, kind)], names=[name]).combine_chunks()[name]
+        whole = pa.table(columns, names=[*names]).combine_chunks()
+        return {name: whole[name] for name in names}
 
 
 def _widest(one: pa.DataType, other: pa.DataType) -> pa.DataType:
