@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MEMORY = "1GB"  # for what one filter computes; the columns themselves are not DuckDB's
 LIMIT_S = 20.0  # for one filter over one block of rows
+AGAIN_S = 0.05
 SETTINGS = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -98,13 +99,20 @@ def _session() -> Iterator[Any]:
 
 @contextmanager
 def _limited(session: Any) -> Iterator[None]:
-    timer = threading.Timer(LIMIT_S, session.interrupt)
-    timer.daemon = True
-    timer.start()
+    ended = threading.Event()
+
+    def watch() -> None:
+        if not ended.wait(LIMIT_S):
+            while not ended.wait(AGAIN_S):  # what interrupts a query that is still being planned is lost
+                session.interrupt()
+
+    watcher = threading.Thread(target=watch, name="simat-where", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
-        timer.cancel()
+        ended.set()
+        watcher.join()
 
 
 @contextmanager
