@@ -94,7 +94,8 @@ class Block:
                 return found[0], found[1]
             return _scan(queries, self.vectors, k, selector)
         if chosen is None:
-            parameters = None if self._on_gpu else search_parameters(self.index, search)
+            wider = widened(search, 1.0, self._knobs)
+            parameters = None if self._on_gpu else search_parameters(self.index, wider)
             found = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
             return found[0], found[1]
         if not self._selects:

@@ -23,6 +23,8 @@ __all__ = ["RERANK", "Searcher", "open_shards", "require_faiss", "search_paramet
 RERANK = "rerank"  # among the search parameters: k times as many candidates are scored exactly
 FEW = 10_000  # selected rows: scoring so many takes less time than searching an index for them
 FEW_SHARE = 1 / 32  # of an exact index: rows that are gathered sooner than all are scanned
+MANY = 16 * FEW  # beyond them, an index that looks everywhere is quicker
+FARTHEST = {"nprobe": 2**31 - 1, "efSearch": 2**31 - 1}  # everywhere
 GATHERED = 16_384  # rows scored at a time
 
 
@@ -102,7 +104,7 @@ class Searcher:
         """The k largest inner products per query, best first, ties by smaller id.
 
         Among few selected rows the answers are exact, whatever the index; and where it finds fewer than k although
-        more are selected, the stored vectors are all looked at.
+        more are selected, all of these are looked at.
 
         Args:
             queries: unit rows.
@@ -120,20 +122,25 @@ class Searcher:
         passing = self.rows if allowed is None else allowed.count
         if allowed is not None and self._few(passing):
             return self._exactly(queries, k, allowed)
-        if not self._rerank or self.exact:
-            hits = self._approximately(queries, min(k, passing) or 1, allowed)
-        else:
-            hits = self._rescored(queries, self._approximately(queries, min(k * self._rerank, passing) or 1, allowed))
-        hits = merge_hits(hits.ids, hits.scores, k)
+        hits = self._ranked(queries, k, allowed, self._search)
         return hits if allowed is None else self._completed(queries, hits, allowed)
 
-    def _approximately(self, queries: np.ndarray, k: int, allowed: Selection | None) -> Hits:
+    def _ranked(self, queries: np.ndarray, k: int, allowed: Selection | None, search: Mapping[str, int]) -> Hits:
+        passing = self.rows if allowed is None else allowed.count
+        if not self._rerank or self.exact:
+            hits = self._approximately(queries, min(k, passing) or 1, allowed, search)
+        else:
+            candidates = self._approximately(queries, min(k * self._rerank, passing) or 1, allowed, search)
+            hits = self._rescored(queries, candidates)
+        return merge_hits(hits.ids, hits.scores, k)
+
+    def _approximately(self, queries: np.ndarray, k: int, allowed: Selection | None, search: Mapping[str, int]) -> Hits:
         """What the shards find; at least k columns where there are as many rows."""
         # Where there are fewer blocks than cores, the queries are cut as well.
         groups = np.array_split(queries, max(1, self._threads // len(self._blocks)))
         chosen = [self._part(allowed, block) for block in self._blocks]
         tasks = [(block, group, part) for group in groups for block, part in zip(self._blocks, chosen, strict=True)]
-        found = list(self._pool.map(lambda task: task[0].best(task[1], k, self._search, task[2]), tasks))
+        found = list(self._pool.map(lambda task: task[0].best(task[1], k, search, task[2]), tasks))
         size = len(self._blocks)
         merged = [_merged(found[i : i + size], k) for i in range(0, len(found), size)]
         return Hits(np.concatenate([h.ids for h in merged]), np.concatenate([h.scores for h in merged]))
@@ -175,12 +182,15 @@ class Searcher:
         return Hits(hits.ids, scores)
 
     def _completed(self, queries: np.ndarray, hits: Hits, allowed: Selection) -> Hits:
-        """An approximate index may find fewer than k of the selected rows: then the stored vectors tell."""
+        """An approximate index may find fewer than k of the selected rows: then all of them are looked at."""
         k = hits.ids.shape[1]
         short = (hits.ids >= 0).sum(1) < min(k, allowed.count)
-        if not short.any() or (self._store is None and not self.exact):
+        if not short.any():
             return hits
-        whole = self._exactly(queries[short], k, allowed)
+        if self.exact or (self._store is not None and allowed.count <= MANY):
+            whole = self._exactly(queries[short], k, allowed)
+        else:
+            whole = self._ranked(queries[short], k, allowed, FARTHEST)
         ids, scores = hits.ids.copy(), hits.scores.copy()
         ids[short], scores[short] = whole.ids, whole.scores
         return Hits(ids, scores)
