@@ -269,7 +269,10 @@ def _pattern(pattern: str, escape: str | None = None) -> str:
 
 
 def _bare(text: str) -> str:
-    return "".join(f"\\{character}" if character in "%_\\" else character for character in text)
+    """A text that a pattern means word for word."""
+    if "\\" in text:  # the escape character itself: the engines of Milvus do not agree on it
+        raise _refused("a backslash in a pattern")
+    return "".join(f"\\{character}" if character in "%_" else character for character in text)
 
 
 def _quoted(text: str) -> str:
