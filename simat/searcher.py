@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int64
 
 from simat.blocks import Block, cut, products, search_parameters, share_scans
 from simat.errors import QueryError, StorageError
+from simat.recent import Recent
 from simat.selection import Selection
 from simat.shardfiles import open_shards, require_faiss
 from simat.types import Hits
@@ -26,6 +27,7 @@ FEW_SHARE = 1 / 32  # of an exact index: rows that are gathered sooner than all 
 MANY = 16 * FEW  # beyond them, an index that looks everywhere is quicker
 FARTHEST = {"nprobe": 2**31 - 1, "efSearch": 2**31 - 1}  # everywhere
 GATHERED = 16_384  # rows scored at a time
+REMEMBERED = 8  # selections that are cut into those of the shards
 
 
 class Searcher:
@@ -64,6 +66,7 @@ class Searcher:
         self._pool = ThreadPoolExecutor(
             self._threads, "simat-search", initializer=faiss.omp_set_num_threads, initargs=(1,)
         )
+        self._together, self._parts = Recent(REMEMBERED), Recent(REMEMBERED)
         self._store = self._checked(vectors)
         self._alive = None if removed is None or not removed.count else ~self._fitting(removed)
 
@@ -98,7 +101,8 @@ class Searcher:
         if among is None:
             return self._alive
         among = self._fitting(among)
-        return among if self._alive is None else among & self._alive
+        alive = self._alive
+        return among if alive is None else self._together.of(among, lambda: among & alive)
 
     def search(self, queries: Float32[np.ndarray, "q d"], k: int, among: Selection | None = None) -> Hits:
         """The k largest inner products per query, best first, ties by smaller id.
@@ -138,7 +142,7 @@ class Searcher:
         """What the shards find; at least k columns where there are as many rows."""
         # Where there are fewer blocks than cores, the queries are cut as well.
         groups = np.array_split(queries, max(1, self._threads // len(self._blocks)))
-        chosen = [self._part(allowed, block) for block in self._blocks]
+        chosen = self._parts.of(allowed, lambda: [self._part(allowed, block) for block in self._blocks])
         tasks = [(block, group, part) for group in groups for block, part in zip(self._blocks, chosen, strict=True)]
         found = list(self._pool.map(lambda task: task[0].best(task[1], k, search, task[2]), tasks))
         size = len(self._blocks)
@@ -175,7 +179,7 @@ class Searcher:
     def _rescored(self, queries: np.ndarray, hits: Hits) -> Hits:
         """The same candidates under the inner products with their stored vectors."""
         unique, places = np.unique(hits.ids, return_inverse=True)
-        missing = int(unique[0] < 0)
+        missing = int(len(unique) > 0 and unique[0] < 0)
         vectors = self._stored(unique[missing:])
         places = np.ascontiguousarray(places.reshape(hits.ids.shape) - missing)  # −1 where there is no candidate
         scores = self._pool.submit(products, queries, vectors, places).result()

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
-    {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "retrieval"}
+    {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "recent", "retrieval"}
     | {"selection", "tables", "tars", "types", "vectors"},
     {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"}
     | {"vectorstore"},

@@ -274,3 +274,9 @@ def test_searcher_is_a_vector_search() -> None:
 def test_block_without_rows_finds_nothing() -> None:
     scores, ids = Block(3, index=faiss.IndexFlatIP(DIM)).best(unit_noise(0, 2, DIM), 5, {})
     assert scores.shape == ids.shape == (2, 0)
+
+
+@pytest.mark.parametrize("search", [{}, {"rerank": 4}])
+def test_no_query_has_no_hits(stored: np.ndarray, store: VectorStore, search: dict[str, int]) -> None:
+    searcher = Searcher([made("IVF8,SQ8", stored.astype(np.float32))], search, 1, vectors=store)
+    assert searcher.search(np.empty((0, DIM), np.float32), 3).ids.shape == (0, 3)
