@@ -4,17 +4,21 @@ It runs in other environments as well and imports nothing of ours but what searc
 then the queries and the file for the ids, both ``.npy``. Prints JSON.
 """
 
+from __future__ import annotations
+
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 K, WARM_UP = 10, 20
 
 
-def searcher(kind, path):
+def searcher(kind: str, path: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What finds the ids of the nearest vectors of one query."""
     if kind == "simat":
         import simat
 

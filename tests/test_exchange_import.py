@@ -57,7 +57,7 @@ def test_an_import_without_an_encoder_is_searched_by_vectors_and_ids(tmp_path: P
     imported(tmp_path / "laion", tmp_path / "index")
     engine = open_index(tmp_path / "index")
     exact = np.argsort(-(vectors @ vectors[3]), kind="stable")[:5]
-    assert [result.id for result in engine.answer(Query(vector=vectors[3], k=5))] == exact.tolist()
+    assert [result.id for result in engine.answer(Query(vector=vectors[3], composer="image", k=5))] == exact.tolist()
     assert [result.id for result in engine.search(image=3, k=4)] == exact[1:].tolist()
     with pytest.raises(QueryError, match=r"the encoder of this index reads no words; got unknown:12/"):
         engine.search("a dog")
