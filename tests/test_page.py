@@ -261,7 +261,7 @@ def test_draw_form_names_its_segments_where_there_is_no_text() -> None:
 
 
 def test_filled_form_keeps_its_defaults_where_nothing_is_sent() -> None:
-    form = filled(SearchForm, [None, None, {"id": 1}, None, 2.0, None])
+    form = filled(SearchForm, [None, None, {"id": 1}, None, 2.0, None, None])
     assert form == SearchForm(picture={"id": 1}, scale=2.0)
 
 
@@ -270,7 +270,7 @@ IDS = st.none() | st.builds(lambda n: {"id": n}, st.integers(0, 10**12))
 NAMES = st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=","), min_size=1), min_size=1)
 FORMS: st.SearchStrategy[Form] = st.one_of(
     st.builds(SearchForm, st.none() | TEXT.filter(bool), TEXT, IDS, TEXT.filter(bool), st.floats(-9, 9, width=16),
-              st.integers(0, 99)),
+              st.integers(0, 99), TEXT),
     st.builds(EditForm, picture=IDS, mode=st.sampled_from(["Words", SENTENCE]), source=TEXT, target=TEXT, more=TEXT,
               sentence=TEXT, shows=TEXT, backends=st.sampled_from([("flexit",), ("retrieve", "sdedit")]),
               strength=st.none() | st.just(0.5), seed=st.none() | st.integers(0, 2**59), samples=st.integers(1, 4)),

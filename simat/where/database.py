@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MEMORY = "1GB"  # for what one filter computes; the columns themselves are not DuckDB's
-LIMIT_S = 20.0  # for one filter over one block of rows
+LIMIT_S = 10.0  # for one filter over one block of rows
 AGAIN_S = 0.05
 SETTINGS = {
     "enable_external_access": "false",
