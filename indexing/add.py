@@ -130,13 +130,14 @@ class _Addition:
         self._folder, self._manifest = change.folder, change.manifest
         self._embeddings, self._removed = change.embeddings(), change.removed()
         self._places = Places.of(self._embeddings)
-        self._prefix = self._places.prefix(source.root)
+        self._is_above = self._places.is_above(source.root)
         self._files = self.known = 0
 
     def scan(self, what: Mapping[str, Any]) -> int:
         """List what is new, or find the list of an interrupted run; gives its length."""
         if self._change.begin(what) and (state := self._change.state) is not None and "files" in state:
             self._files, self.known = int(state["files"]), int(state["known"])
+            self._places.folders.update(state["folders"])
             return self._files
         self._progress.start("scan", None, "files")
         self._files = write_items(self._fresh(), self._folder / SCAN, self._progress)
@@ -145,8 +146,9 @@ class _Addition:
         size, free = require_room(self._folder, self._files, self._manifest.space.dim)
         if self.known:
             self._progress.note(f"{self.known:,} files are in the index already: left alone")
-        self._progress.note(f"{self._files:,} new files: they will take about {size}, {free} are free")
-        self._change.remember({"files": self._files, "known": self.known})
+        if self._files:
+            self._progress.note(f"{self._files:,} new files: they will take about {size}, {free} are free")
+        self._change.remember({"files": self._files, "known": self.known, "folders": self._places.folders})
         return self._files
 
     def run(self, encoder: ImageEncoder | None) -> Added:
@@ -173,10 +175,15 @@ class _Addition:
     def _fresh(self) -> Iterator[Item]:
         rest = self._source.items()
         while items := [*islice(rest, LOOKED_UP)]:
-            named = {self._prefix + item.path: item for item in items}
+            named = {self._name(item.path): item for item in items}
             known = {path for path, _ in rows_at(self._embeddings, self._removed, named)}
             self.known += len(known)
             yield from (replace(item, path=path) for path, item in named.items() if path not in known)
+
+    def _name(self, path: str) -> str:
+        """What an image of the source is called in the index, whichever folder it was found through."""
+        inside = self._places.inside(self._source.root / path) if self._is_above else None
+        return self._places.prefix(self._source.root) + path if inside is None else inside
 
     def _nothing(self, what: str, got: str) -> BuildError:
         self._change.abandon()
@@ -189,10 +196,10 @@ class _Addition:
     def _embedding_manifest(self, folder: Path, done: Embedded, rejected: Sequence[Rejected]) -> EmbeddingManifest:
         known = self._embeddings.manifest
         parts = (*known.parts, *(prefixed(entry, folder.name) for entry in done.parts))
-        tried = {item.path for item in rejected} | self._mended()
-        listed = [*(item for item in self._embeddings.rejected() if item.path not in tried), *rejected]
-        entry = None
-        if listed:
+        again = self._tried_again()
+        listed = [*(item for item in self._embeddings.rejected() if item.path not in again), *rejected]
+        entry = None if again or rejected else known.rejected
+        if listed and entry is None:
             write_rejected(folder / REJECTED, listed)
             entry = prefixed(FileEntry.of(folder, REJECTED, len(listed)), folder.name)
         return replace(
@@ -204,8 +211,8 @@ class _Addition:
             folders=self._places.folders,
         )
 
-    def _mended(self) -> set[str]:
-        """Files that could not be read once, and are tried again."""
+    def _tried_again(self) -> set[str]:
+        """Files that could not be read once, and are read again."""
         before = {item.path for item in self._embeddings.rejected()}
         if not before:
             return set()

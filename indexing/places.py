@@ -33,7 +33,7 @@ class Places:
 
     def prefix(self, folder: Path) -> str:
         """What to put before the paths relative to ``folder``: nothing, or text that ends with a slash."""
-        inside = self._inside(folder)
+        inside = self.inside(folder)
         if inside is None:
             inside = next(name for name in self._names() if name not in self.folders)
             self.folders[inside] = os.path.normpath(folder.absolute())
@@ -46,16 +46,21 @@ class Places:
 
     def name(self, path: str) -> str:
         """The name of an image that is given by a name or by the path of its file."""
-        inside = self._inside(Path(path)) if Path(path).is_absolute() else None
+        inside = self.inside(Path(path)) if Path(path).is_absolute() else None
         return path if inside is None else inside
 
-    def _inside(self, path: Path) -> str | None:
+    def inside(self, path: Path) -> str | None:
         """The name of what lies in the root or in one of the folders; None where it lies elsewhere."""
         for name, base in [("", self._root), *((name, Path(base)) for name, base in self.folders.items())]:
             inner = relative(path, base)
             if inner is not None and (name or inner.partition("/")[0] not in self.folders):
                 return "/".join(part for part in (name, inner) if part)
         return None
+
+    def is_above(self, folder: Path) -> bool:
+        """Whether some of what lies in ``folder`` has a name already, and some has not."""
+        known = (self._root, *map(Path, self.folders.values()))
+        return self.inside(folder) is None and any(relative(base, folder) is not None for base in known)
 
     def _names(self) -> Iterator[str]:
         taken = (f"@{number}" for number in count(2))

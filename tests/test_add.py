@@ -131,7 +131,7 @@ def test_an_addition_that_was_interrupted_leaves_the_old_one_and_goes_on(
 
 def test_a_removal_does_not_disturb_an_addition_that_was_interrupted(index: Path, place: Path) -> None:
     with pytest.raises(Interrupted):
-        add(index, place / "more", CountingEncoder(7))
+        add(index, place / "more", CountingEncoder(12))
     remove_images(index, ids=np.array([1, 2]))
     encoder = CountingEncoder()
     assert add(index, place / "more", encoder).manifest.generation == 2
