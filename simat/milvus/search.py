@@ -20,6 +20,7 @@ from simat.vectors import merge_hits
 MOST = 16_384  # neighbours, or rows of one answer, that Milvus gives
 TOGETHER = 1024  # queries of one call: 64 MB hold them at any dimension there is
 LISTED = 50_000  # ids in a condition
+FEW = 1024  # selected rows: graphs lose their way among so few, and scoring them here takes milliseconds
 SCANNED = 32 * 2**20  # bytes of vectors that are asked for where Milvus finds too few
 EF = "ef"  # how far a search in a graph looks
 
@@ -101,6 +102,9 @@ class MilvusSearch:
         if among is not None and among.count == 0:
             return _padded([[]] * len(queries), k)
         condition = "" if among is None else self._condition(among)
+        passing = self.rows if among is None else among.count
+        if among is not None and passing <= FEW:
+            return self._exactly(queries, k, condition, passing)
         parameters = self._parameters
         if EF in parameters:  # which may not be less than k
             parameters = {**parameters, EF: max(k, parameters[EF])}
@@ -108,8 +112,7 @@ class MilvusSearch:
         for start in range(0, len(queries), TOGETHER):
             block = queries[start : start + TOGETHER]
             found += self._connection.search(block, k, VECTOR, condition, parameters)
-        passing = self.rows if among is None else among.count
-        if min(map(len, found)) < min(k, passing) and passing * self.dim * 4 <= SCANNED:
+        if min(map(len, found), default=k) < min(k, passing) and passing * self.dim * 4 <= SCANNED:
             return self._exactly(queries, k, condition, passing)
         return _padded(found, k)
 
