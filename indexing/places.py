@@ -58,9 +58,9 @@ class Places:
         return None
 
     def is_above(self, folder: Path) -> bool:
-        """Whether some of what lies in ``folder`` has a name already, and some has not."""
+        """Whether what lies in ``folder`` has names of several kinds, as the root or one of the folders lies in it."""
         known = (self._root, *map(Path, self.folders.values()))
-        return self.inside(folder) is None and any(relative(base, folder) is not None for base in known)
+        return any(relative(base, folder) for base in known)
 
     def _names(self) -> Iterator[str]:
         taken = (f"@{number}" for number in count(2))

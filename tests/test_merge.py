@@ -155,6 +155,15 @@ def test_a_folder_of_the_name_of_a_place_that_came_later_gets_another(tmp_path: 
     assert places.file("@3/x") == tmp_path / "@2" / "x"
 
 
+def test_a_file_has_one_name_whichever_folder_it_is_found_through() -> None:
+    places = Places(Path("/a/photos"))
+    above = [places.is_above(Path(folder)) for folder in ("/a", "/", "/a/photos", "/a/photos/x", "/b")]
+    assert above == [True, True, False, False, False]
+    assert places.prefix(Path("/a")) == "@2/"
+    assert places.is_above(Path("/a"))
+    assert [places.inside(Path(file)) for file in ("/a/photos/1", "/a/two/1", "/b/1")] == ["1", "@2/two/1", None]
+
+
 @pytest.mark.parametrize(
     ("path", "inner"),
     [("/a/b", "b"), ("/a", ""), ("/a/", ""), ("/ab", None), ("/a/../c", None), ("/a/./b/../d", "d")],
