@@ -158,13 +158,17 @@ class _Renaming:
     """Gives a path of one embedding set its name in the new one."""
 
     def __init__(self, embeddings: EmbeddingSet, places: Places) -> None:
+        self._places, self._above = places, embeddings.root if places.is_above(embeddings.root) else None
         self._root = places.prefix(embeddings.root)
         folders = embeddings.manifest.folders
         self._prefixes = {name: places.prefix(Path(folder)) for name, folder in folders.items()}
 
     def __call__(self, path: str) -> str:
         name, _, rest = path.partition("/")
-        return self._prefixes[name] + rest if name in self._prefixes else self._root + path
+        if name in self._prefixes:
+            return self._prefixes[name] + rest
+        inside = None if self._above is None else self._places.inside(self._above / path)
+        return self._root + path if inside is None else inside
 
 
 class _Names:

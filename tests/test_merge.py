@@ -164,6 +164,12 @@ def test_a_file_has_one_name_whichever_folder_it_is_found_through() -> None:
     assert [places.inside(Path(file)) for file in ("/a/photos/1", "/a/two/1", "/b/1")] == ["1", "@2/two/1", None]
 
 
+def test_a_file_of_an_index_of_the_folder_above_keeps_its_name(tmp_path: Path) -> None:
+    index = moved_to(vector_index(tmp_path / "a", noise(20)), "/pictures")
+    rename = indexing.merge._Renaming(EmbeddingSet(index / "embeddings"), Places(Path("/pictures/a")))
+    assert [rename("a/3.png"), rename("b/3.png"), rename("3.png")] == ["3.png", "@2/b/3.png", "@2/3.png"]
+
+
 @pytest.mark.parametrize(
     ("path", "inner"),
     [("/a/b", "b"), ("/a", ""), ("/a/", ""), ("/ab", None), ("/a/../c", None), ("/a/./b/../d", "d")],
