@@ -86,9 +86,9 @@ def test_build_tells_its_stages(tmp_path: Path, config: BuildConfig) -> None:
         ("embed", 22, "images"),
         ("train", None, "vectors"),
         ("shard", 21, "vectors"),
-        ("measure", None, "queries"),
+        ("measure", 21, "vectors"),
     ]
-    assert recorder.advanced == {"scan": 22, "embed": 22, "shard": 21, "measure": 10}
+    assert recorder.advanced == {"scan": 22, "embed": 22, "shard": 21, "measure": 21}
 
 
 def test_build_again_changes_no_byte_and_encodes_nothing(whole: Path, config: BuildConfig) -> None:
