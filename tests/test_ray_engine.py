@@ -1,0 +1,253 @@
+"""Embedding on a cluster: the bytes of a local build, whatever is killed; one line where there is no cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from building import Recorder, colour_environment, colour_plugin, same_contents, save_blotches, simat
+from helpers import ColourEncoder, PixelColourEncoder
+from hypothesis import given
+from hypothesis import strategies as st
+from ray_clusters import MarkingEncoder, cluster, join
+
+from indexing import ray_engine
+from indexing.build import build_index
+from indexing.config import BuildConfig, Machine
+from indexing.ray_cluster import Crew, connected
+from indexing.ray_worker import PartWorker, Setup, packed_paths, unpacked
+from simat.encoders.runtime import RuntimeOptions
+from simat.errors import BuildError, EncoderError
+from simat.reach import listens
+from simat.types import EmbeddingSpace
+
+pytest.importorskip("ray")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty pictures; copies within a part and of earlier parts, files that are none, a name that is not Unicode."""
+    root = save_blotches(tmp_path_factory.mktemp("ray") / "photos", 40)
+    for copy, original in (("0001b", "0001"), ("0017b", "0001"), ("0030b", "0029"), ("0038b", "0017")):
+        shutil.copy(root / f"{original}.png", root / f"{copy}.png")
+    for name in ("0002x", "0021x", "0022x"):
+        (root / f"{name}.png").write_bytes(name.encode())
+    shutil.copy(root / "0005.png", os.fsencode(root) + b"/\xff.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(photos: Path) -> BuildConfig:
+    return BuildConfig(str(photos), encoder="colours", part_size=6)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, config: BuildConfig) -> Path:
+    """The index that this machine makes alone."""
+    folder = tmp_path_factory.mktemp("local") / "index"
+    assert build_index(folder, config, Machine(workers=1), encoder=PixelColourEncoder()).duplicates == 5
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    with cluster(1, 1) as nodes:
+        yield nodes
+
+
+def build(folder: Path, config: BuildConfig, nodes: Any, listener: Recorder, encoder: Any = None) -> None:
+    machine = Machine(workers=1, threads=1, engine="ray", address=nodes.address)
+    build_index(folder, config, machine, listener, encoder or PixelColourEncoder())
+
+
+class Ends(Exception):
+    """Stands for whatever ends a build that nobody catches."""
+
+
+class Acting(Recorder):
+    """Does something when so many images are embedded."""
+
+    @classmethod
+    def after(cls, images: int, act: Any) -> Acting:
+        recorder = cls.new()
+        recorder.images, recorder.act = images, act  # type: ignore[attr-defined]
+        return recorder
+
+    def advance(self, count: int) -> None:
+        super().advance(count)
+        if self.act and self.advanced.get("embed", 0) >= self.images:  # type: ignore[attr-defined, has-type]
+            act, self.act = self.act, None  # type: ignore[attr-defined, has-type]
+            act()
+
+
+def end() -> None:
+    raise Ends
+
+
+def test_a_cluster_writes_the_bytes_of_a_local_build(tmp_path: Path, local: Path, config: BuildConfig, nodes: Any):
+    recorder = Recorder.new()
+    build(tmp_path / "index", config, nodes, recorder)
+    assert same_contents(tmp_path / "index", local)
+    assert "2 workers of 1 cores each" in recorder.notes
+    assert recorder.advanced["embed"] == 48
+
+
+def test_a_killed_build_resumes_on_either_engine(
+    tmp_path: Path, local: Path, config: BuildConfig, nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "WAVE", 2)
+    with pytest.raises(Ends):
+        build(tmp_path / "index", config, nodes, Acting.after(18, end))
+    parts = sorted(path.name for path in (tmp_path / "index/embeddings").glob("part-*.parquet"))
+    assert parts == [f"part-{i:06}.parquet" for i in range(3)]
+    with pytest.raises(Ends):
+        build_index(tmp_path / "index", config, Machine(workers=1), Acting.after(30, end), PixelColourEncoder())
+    recorder = Recorder.new()
+    build(tmp_path / "index", config, nodes, recorder)
+    assert same_contents(tmp_path / "index", local)
+    assert recorder.notes[0].startswith("resuming after 4 finished parts")
+
+
+def test_a_node_that_dies_at_work_is_survived(tmp_path: Path, local: Path, config: BuildConfig, nodes: Any) -> None:
+    doomed = join(nodes, 1)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    def kill() -> None:
+        while not (marks / doomed.node_id).exists():
+            time.sleep(0.05)
+        nodes.remove_node(doomed, allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    recorder = Recorder.new()
+    build(tmp_path / "index", config, nodes, recorder, MarkingEncoder(str(marks), doomed.node_id))
+    killer.join(timeout=1)
+    assert not killer.is_alive()
+    assert same_contents(tmp_path / "index", local)
+    assert any(note.startswith("workers were lost: going on") for note in recorder.notes)
+
+
+def test_a_machine_with_other_weights_is_named(tmp_path: Path, photos: Path) -> None:
+    worker = PartWorker(setup(photos, ColourEncoder("another")))
+    with pytest.raises(BuildError, match=r"has other weights of the encoder; got colours .*another.*; install"):
+        unpacked(worker(packed_paths(["0001.png"])))
+
+
+def test_a_machine_without_the_photos_is_named(tmp_path: Path) -> None:
+    worker = PartWorker(setup(tmp_path / "absent", ColourEncoder()))
+    with pytest.raises(BuildError, match=r"does not see the folder of photos; got .*absent; mount it there"):
+        unpacked(worker(packed_paths(["0001.png"])))
+
+
+def test_an_error_of_the_encoder_comes_home_with_all_it_says(photos: Path) -> None:
+    class Broken(ColourEncoder):
+        def encode_images(self, images: list[Any]) -> np.ndarray:
+            return np.full((len(images), self.space.dim), np.nan, np.float32)
+
+    with pytest.raises(EncoderError, match=r"returned no finite vectors of its dimension; got \(1, 49\)"):
+        unpacked(PartWorker(setup(photos, Broken()))(packed_paths(["0001.png"])))
+
+
+def test_a_worker_embeds_a_part_alone(photos: Path) -> None:
+    names = ["0001.png", "0001b.png", "0002x.png", os.fsdecode(b"\xff.png")]
+    part = unpacked(PartWorker(setup(photos, PixelColourEncoder()))(packed_paths(names)))
+    assert [row.path for row in part.rows] == [names[0], names[1], names[3]]
+    assert [item.path for item in part.rejected] == ["0002x.png"]
+    assert np.array_equal(part.vectors[0], part.vectors[1])
+    assert not np.array_equal(part.vectors[0], part.vectors[2])
+
+
+def setup(root: Path, encoder: Any) -> Setup:
+    space = EmbeddingSpace("colours", "c0104e", ColourEncoder().space.dim)
+    return Setup(str(root), space, encoder, RuntimeOptions(), 1)
+
+
+machines = st.lists(st.integers(1, 64), min_size=1, max_size=8)
+
+
+@given(machines)
+def test_a_crew_fits_its_machines_and_leaves_no_room_for_another(cores: list[int]) -> None:
+    crew = Crew.of([{"CPU": float(count)} for count in cores], "auto")
+    assert crew.size == sum(count // int(crew.cpus) for count in cores)
+    assert (crew.gpus, crew.threads) == (0, min(cores))
+
+
+@pytest.mark.parametrize(
+    ("machines", "device", "expected"),
+    [
+        ([{"CPU": 16.0}, {"CPU": 16.0}], "auto", Crew(2, 16.0, 0, 16)),
+        ([{"CPU": 4.0}, {"CPU": 16.0}], "auto", Crew(5, 4.0, 0, 4)),
+        ([{"CPU": 0.0}, {"CPU": 8.0}, {}], "cpu", Crew(1, 8.0, 0, 8)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], "auto", Crew(2, 8.0, 1, 8)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], "cpu", Crew(5, 16.0, 0, 16)),
+        ([{"CPU": 2.0, "GPU": 4.0}], "cuda", Crew(4, 0.5, 1, 1)),
+    ],
+)
+def test_crews_of_known_clusters(machines: list[dict[str, float]], device: str, expected: Crew) -> None:
+    assert Crew.of(machines, device) == expected
+
+
+@pytest.mark.parametrize(
+    ("machines", "device", "message"),
+    [([{"CPU": 4.0}], "cuda", "no machine of the cluster has a GPU"), ([{}], "auto", "offers a core")],
+)
+def test_a_cluster_that_cannot_work_is_refused(machines: list[dict[str, float]], device: str, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        Crew.of(machines, device)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379"])
+def test_a_cluster_that_does_not_answer_is_one_line_within_seconds(address: str) -> None:
+    started = time.monotonic()
+    with (
+        pytest.raises(BuildError, match=f"no Ray cluster answers; got {address}: .*; start one: ray start"),
+        connected(address, 1),
+    ):
+        pytest.fail("connected")
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("address", ["", "6379", "host", "ray://host:10001", "host:port"])
+def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
+    with pytest.raises(BuildError, match="not the address of a Ray cluster"), connected(address, 1):
+        pytest.fail("connected")
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(BuildError, match=r"ray is not installed; pip install 'simat\[ray\]'"), connected(None, 1):
+        pytest.fail("connected")
+
+
+def test_listens_says_why_nobody_does() -> None:
+    assert listens("127.0.0.1", 1) == "Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--engine", "dask"], "no such engine; got 'dask'; use local or ray"),
+        (["--address", "auto"], "an address is of a Ray cluster; got auto; give --engine ray as well"),
+    ],
+)
+def test_the_command_refuses_engines_it_does_not_know(tmp_path: Path, options: list[str], message: str) -> None:
+    assert simat("index", "build", tmp_path, tmp_path / "index", *options).error == message
+
+
+def test_the_command_builds_on_a_cluster_of_this_machine(tmp_path: Path, photos: Path, local: Path) -> None:
+    (tmp_path / "settings.toml").write_text("part_size = 6\n")
+    command = ["index", "build", str(photos), str(tmp_path / "index"), "--encoder", "colours", "--engine", "ray"]
+    environment = colour_environment(colour_plugin(tmp_path / "plugin"))
+    ran = simat(*command, "--config", tmp_path / "settings.toml", "--workers", "1", "--json", extra=environment)
+    assert ran.json["images"] == 45
+    assert [line for line in ran.err.splitlines() if not line.startswith("{")] == []
+    assert same_contents(tmp_path / "index", local)
