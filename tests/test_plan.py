@@ -52,9 +52,7 @@ def test_plan_cuts_shards_that_would_not_fit() -> None:
 
 
 def test_plan_of_what_does_not_fit_is_refused_with_what_would() -> None:
-    with pytest.raises(
-        BuildError, match=r"not fit into its memory; got 300.0 MiB, at least .* needed; raise --bu"
-    ):
+    with pytest.raises(BuildError, match=r"not fit into its memory; got 300.0 MiB, at least .* needed; raise --bu"):
         plan_build(10**6, empty_index(512, "IVF4096,Flat"), 10**6, 300 * 2**20, 2)
 
 
