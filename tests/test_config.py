@@ -75,7 +75,7 @@ def test_target_recall_is_a_share(value: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("part_sise = 8", "no such settings; got part_sise; there are: build_memory, caption_column, encoder, factory, "),
+        ("part_sise = 8", "no such settings; got part_sise; there are: build_memory, caption_column, encoder, "),
         ("a = 1\nb = 2", "no such settings; got a, b"),
         ("part_size = ", "cannot read the configuration; got .*settings.toml: Invalid value"),
         (b"\xff\xfe", "cannot read the configuration; got .*settings.toml: .*decode"),
