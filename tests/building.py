@@ -25,8 +25,8 @@ from PIL import Image
 
 from simat import plugins
 from simat.embeddings import EmbeddingSet, ImageRow, write_part
+from simat.encoders.unknown import unknown_space
 from simat.manifest import EmbeddingManifest, FileEntry, write_manifest
-from simat.types import EmbeddingSpace
 
 TESTS = Path(__file__).parent
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, PR_CAPBSET_DROP = 1, 2, 24
@@ -194,7 +194,7 @@ def vector_set(folder: Path, vectors: np.ndarray, part_size: int = 1000) -> Embe
         name = f"part-{number:06}.parquet"
         write_part(folder / name, first, rows, block)
         entries.append(FileEntry.of(folder, name, len(block)))
-    space = EmbeddingSpace("noise", "0" * 64, vectors.shape[1])
+    space = unknown_space(vectors.shape[1], "noise")
     write_manifest(folder, EmbeddingManifest(space, "/nowhere", tuple(entries), len(vectors)))
     return EmbeddingSet(folder)
 

@@ -70,7 +70,7 @@ def test_groups_are_those_of_a_plain_loop(
 def test_the_same_file_is_found_whatever_its_vector(tmp_path: Path) -> None:
     shas = ["a" * 64, "b" * 64, "a" * 64, "", "", "a" * 64]
     opened = open_index(index_of(tmp_path / "index", noise(6), [1, 1, 3, 1, 1, 3], shas))
-    (group,) = find_duplicates(opened, 2)
+    (group,) = find_duplicates(opened, 2.0)
     assert group == Group(2, (Copy(0, "exact", 1.0), Copy(5, "exact", 1.0)))
 
 
@@ -112,7 +112,7 @@ def test_remove_leaves_one_of_each_group(tmp_path: Path) -> None:
     assert remove_duplicates(index)[1].manifest.generation == 1
 
 
-@pytest.mark.parametrize("threshold", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan")])
 def test_a_threshold_that_everything_passes_is_refused(tmp_path: Path, threshold: float) -> None:
     opened = open_index(vector_index(tmp_path / "index", noise(20)))
     with pytest.raises(BuildError, match="the threshold must be above 0"):

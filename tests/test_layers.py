@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "recent", "retrieval"}
     | {"selection", "tables", "tars", "types", "vectors"},
-    {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"}
-    | {"vectorstore"},
+    {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"} | {"vectorstore"},
     {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "gpu", "where"},
     {"milvus", "opened"},
     {"backends"},

@@ -103,6 +103,6 @@ def test_pictures_from_another_folder_are_shown_from_there(tmp_path: Path) -> No
     assert original(engine.embeddings, row).data == (more / "0041.png").read_bytes()
     (found,) = engine.search(image=more / "0041.png", k=1, include_self=True)
     assert found.path == more / "0041.png"
-    _, removed = remove_duplicates(index, 2)
+    _, removed = remove_duplicates(index, 2.0)
     assert removed.count == 1
     assert len(simat.open(index, ColourEncoder())) == 8
