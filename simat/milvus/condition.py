@@ -251,8 +251,8 @@ def _written(value: Value, kind: str) -> str:
 def _member(value: Value, kind: str) -> str | None:
     """A value of a list; None where no row can have it."""
     if kind == INTEGER and isinstance(value, int | Decimal) and not isinstance(value, bool):
-        whole = value == math.floor(value) and abs(value) <= LARGEST
-        return str(math.floor(value)) if whole else None
+        whole = math.floor(value)
+        return str(whole) if whole == value and abs(whole) <= LARGEST else None
     return _written(value, kind)
 
 
