@@ -8,6 +8,7 @@ written, on either engine. Where a machine is lost, what its workers were at is 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -146,7 +147,9 @@ def _quietly_in_order() -> Iterator[None]:
             setattr(context, name, ours[name])
         context.execution_options.preserve_order = True
         log.setLevel(logging.CRITICAL)
-        yield
+        with warnings.catch_warnings():  # that restarts and scheduling shall have other names from Ray 2.64 on
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+            yield
     finally:
         for name, value in known.items():
             setattr(context, name, value)
