@@ -147,8 +147,8 @@ def test_a_path_that_leaves_the_root_is_not_followed(tmp_path: Path) -> None:
     sha256 = hashlib.sha256(b"secret").hexdigest()
     for path in ("../outside.png", str(tmp_path / "outside.png")):
         with pytest.raises(NotFound, match="not what was indexed"):
-            pictures._indexed(tmp_path / "root", path, sha256)
-    assert pictures._indexed(tmp_path, "outside.png", sha256) == b"secret"
+            pictures._indexed(tmp_path / "root" / path, path, sha256)
+    assert pictures._indexed(tmp_path / "outside.png", "outside.png", sha256) == b"secret"
 
 
 def test_heads_have_no_body(api: Any) -> None:
