@@ -160,7 +160,7 @@ def test_a_damaged_index_is_one_line(place: Path, tmp_path: Path, capsys: Any, h
         "missing": "shards/shard-00000.faiss is missing; got ",
         "truncated": "shards/shard-00000.faiss was truncated or altered; got ",
         "altered": "shards/shard-00000.faiss was altered; got another SHA-256 than its manifest's; build the index",
-        "newer": "format version 99 is newer than 1, the newest this simat reads; got ",
+        "newer": "format version 99 is newer than 2, the newest this simat reads; got ",
         "half built": "the index is half built; got ",
     }[how]
     if how in {"missing", "half built"}:
