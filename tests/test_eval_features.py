@@ -15,6 +15,7 @@ import eval.features
 from data.corpus import Corpus
 from eval.features import corpus_vectors, image_files, stored_vectors
 from eval.spaces import Space, Towers, load_space
+from simat.encoders.unknown import unknown_space
 from simat.errors import EncoderError, ImageError, QueryError, SpaceMismatchError, StorageError
 from simat.files import cache_folder
 from simat.heads import Head, Heads, Layer, save_heads
@@ -81,7 +82,7 @@ def test_features_of_another_encoder_are_refused(corpus: Corpus, own_cache: Path
 def test_features_that_lack_an_image_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     vector_set(tmp_path / "set", np.eye(9, dtype=np.float32))
     with pytest.raises(StorageError, match=rf"lack {len(TRIPLETS) * 2} of {len(TRIPLETS) * 2} images; got 1\.jpg in"):
-        stored_vectors(tmp_path / "set", sorted(image_files(corpus)), EmbeddingSpace("noise", "0" * 64, 9))
+        stored_vectors(tmp_path / "set", sorted(image_files(corpus)), unknown_space(9, "noise"))
 
 
 def test_features_of_other_images_of_the_same_names_are_refused(tmp_path: Path, own_cache: Path) -> None:
