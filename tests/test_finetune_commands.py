@@ -156,7 +156,7 @@ def test_temperatures_are_read_and_named() -> None:
         (("sweep", "CACHE", "OUT", "--tau", "0.1,0.1", *QUICK), "a sweep needs temperatures, each once"),
         (("train", "CACHE", "OUT"), "the batch is larger than the training images; got a batch of 4096 for 80"),
         (("train", "NOWHERE", "OUT"), "no features here; got NOWHERE"),
-        (("resnet", "CACHE", "OUT"), "the recipe is for a ResNet of torchvision's; got features of noise"),
+        (("resnet", "CACHE", "OUT"), "the recipe is for a ResNet of torchvision's; got features of unknown:16"),
     ],
 )
 def test_bad_input_is_one_line(

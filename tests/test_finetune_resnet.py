@@ -138,7 +138,7 @@ def test_interrupted_training_ends_with_the_same_numbers(features: Features, tra
 
 def test_features_of_another_encoder_are_refused(tmp_path: Path) -> None:
     features = open_features(write_features(tmp_path / "cache"))
-    with pytest.raises(TrainError, match="the recipe is for a ResNet of torchvision's; got features of noise"):
+    with pytest.raises(TrainError, match="the recipe is for a ResNet of torchvision's; got features of unknown:16"):
         train(features, tmp_path / "heads", CONFIG, recipe=ResNetTraining)
 
 
