@@ -1,9 +1,9 @@
 """Embedding and indexing beside clip-retrieval and autofaiss: images/s, index time, recall, queries, memory.
 
-Embedding: ``--files`` photographs, every one another crop of one in PHOTOS, are embedded by ``simat index build`` and
-by ``clip-retrieval inference`` with the same seeded weights of ViT-B-32, whole commands with their starts; that program
-gets every batch size and number of workers of ``--settings``, and its best counts. The vectors are compared photograph
-by photograph. Our command also makes the shards and measures recall.
+Embedding: ``--files`` photographs, every one another crop of one in PHOTOS, are embedded by ``simat index build`` in
+each of ``--precisions`` and by ``clip-retrieval inference`` with the same seeded weights of ViT-B-32, whole commands
+with their starts; that program gets every batch size and number of workers of ``--settings``, and its best counts. The
+vectors are compared photograph by photograph. Our command also makes the shards and measures recall.
 
 Index: ``--vectors`` clustered unit vectors lie in clip-retrieval's layout. ``simat index import`` reads them, and so do
 ``clip-retrieval index`` (``auto``) and ``autofaiss build_index`` with every other of ``--keys``. Then a process of its
@@ -62,23 +62,26 @@ def embedding(options: argparse.Namespace, folder: Path) -> Facts:
     write_crops(options.photos, photos, options.files)
     encoder = write_weights(folder / "weights.pt")
     write_crops(options.photos, folder / "few", 2)
-    ours(folder / "few", folder / "warm", encoder, folder)  # converts the network, as a user's first build does
+    ours(folder / "few", folder / "warm", encoder, "f32")  # converts the network, as a user's first build does
     facts: Facts = {"files": options.files}
     runs: dict[str, list[Watched]] = {}
     for turn in range(options.rounds):
-        runs.setdefault("ours", []).append(ours(photos, folder / f"ours-{turn}", encoder, folder))
+        for precision in options.precisions:
+            ran = ours(photos, folder / f"ours-{precision}-{turn}", encoder, precision)
+            runs.setdefault(precision, []).append(ran)
         for setting in options.settings if options.clip_retrieval else ():
             out = folder / f"theirs-{setting}-{turn}".replace(":", "-")
             command = inference(options.clip_retrieval, photos, out, encoder, setting)
             runs.setdefault(setting, []).append(watched(command, folder / "log"))
     speeds = {name: embedding_facts(of, options.files) for name, of in runs.items()}
-    facts["ours"] = speeds.pop("ours")
+    us = {precision: speeds.pop(precision) for precision in options.precisions}
     if speeds:
         best = max(speeds, key=lambda name: speeds[name]["images_per_s"])
         facts |= {"theirs": speeds, "best_setting": best}
-        facts |= times(facts["ours"], speeds[best], ("images_per_s", "images_per_cpu_s"))
-        facts |= likeness(folder / "ours-0", folder / f"theirs-{best}-0".replace(":", "-"))
-    return facts
+        for precision, of in us.items():
+            of.update(times(of, speeds[best], ("images_per_s", "images_per_cpu_s")))
+            of.update(likeness(folder / f"ours-{precision}-0", folder / f"theirs-{best}-0".replace(":", "-")))
+    return {**facts, "ours": us}
 
 
 def embedding_facts(runs: Sequence[Watched], files: int) -> Facts:
@@ -119,9 +122,10 @@ def cropped(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return picture.crop((int(left * width), int(top * height), int((1 - right) * width), int((1 - bottom) * height)))
 
 
-def ours(photos: Path, index: Path, encoder: str, folder: Path) -> Watched:
+def ours(photos: Path, index: Path, encoder: str, precision: str) -> Watched:
     """``simat index build``."""
-    return watched([SIMAT, "index", "build", str(photos), str(index), "--encoder", encoder], folder / "log")
+    command = [SIMAT, "index", "build", str(photos), str(index), "--encoder", encoder, "--precision", precision]
+    return watched(command, index.with_name("log"))
 
 
 def inference(environment: Path, photos: Path, out: Path, encoder: str, setting: str) -> list[str]:
@@ -216,6 +220,7 @@ def main() -> None:
     arguments.add_argument("photos", type=Path, help="folder of photographs")
     arguments.add_argument("--clip-retrieval", type=environment, help="its virtual environment")
     arguments.add_argument("--files", type=int, default=4000, help="photographs to embed (4000)")
+    arguments.add_argument("--precisions", nargs="+", default=["f32", "bf16"], help="of ours (f32 bf16)")
     arguments.add_argument("--settings", nargs="+", default=["32:0"], help="batch:workers of theirs (32:0)")
     arguments.add_argument("--rounds", type=int, default=1, help="runs of every embedding command (1)")
     arguments.add_argument("--vectors", type=int, default=100_000, help="vectors to index (100000)")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import numpy as np
 
 from benchmarks.clustered import Clustered
 from benchmarks.common import Facts, cores, median, parser, percentile, run, temporary_folder
+from benchmarks.searching import peak_mib
 from indexing.config import BuildConfig
 from indexing.shards import ShardBuilder
 from simat.embeddings import EmbeddingSet, ImageRow, write_part
@@ -130,7 +130,7 @@ def step(folder: Path, options: argparse.Namespace) -> Facts:
         "build_s": seconds,
         "stages_s": stages,
         "predicted_s": dict(builder.plan.seconds),
-        "build_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "build_peak_mib": peak_mib(),
         "predicted_peak_mib": builder.plan.memory / MIB,
         "shards_mib": sum(entry.bytes for entry in built.entries) / MIB,
         **answered(folder, manifest, embeddings),
