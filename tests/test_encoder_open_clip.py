@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,3 +280,13 @@ def test_facts_are_remembered_without_loading_the_weights(tmp_path: Path, monkey
     first = load_encoder(f"open_clip:{folder}")
     monkeypatch.setattr(module.Checkpoint, "create", lambda _: pytest.fail("loaded"))
     assert load_encoder(f"open_clip:{folder}").space == first.space
+
+
+def test_a_stock_model_is_found_without_importing_open_clip(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").touch()
+    code = (
+        "import sys; from simat.encoders.open_clip import locate; "
+        f"print(locate('ViT-B-32/{tmp_path}/weights.pt').model, 'open_clip' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["ViT-B-32", "False"]
