@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simat.embeddings import EmbeddingSet
 from simat.manifest import IndexManifest, write_manifest
+from simat.milvus.connection import Connection
 
 
 def plain_index(folder: Path, embeddings: EmbeddingSet) -> Path:
@@ -35,6 +38,27 @@ def listening(file: Path) -> Iterator[int]:
 
 
 @contextmanager
+def locked_up() -> Iterator[int]:
+    """A port where every call is refused for want of a password."""
+    import grpc
+
+    class Refusing(grpc.GenericRpcHandler):  # type: ignore[misc]
+        def service(self, handler_call_details: Any) -> Any:
+            def refuse(_: bytes, context: Any) -> None:
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refusing()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+
+
+@contextmanager
 def mute() -> Iterator[int]:
     """A port where connections are accepted and nothing is ever said."""
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
@@ -53,7 +77,22 @@ def mute() -> Iterator[int]:
             connection.close()
 
 
-def nearest(vectors: np.ndarray, query: np.ndarray, among: np.ndarray, k: int) -> list[int]:
-    """The ids of the k nearest stored vectors among some, by a sort of all inner products."""
-    stored = vectors.astype(np.float16).astype(np.float32)
-    return sorted(among.tolist(), key=lambda i: (-float(np.float32(stored[i] @ query)), i))[:k]
+class Noted(Connection):
+    """Stands for a connection: notes how much is asked for at a time, and finds nothing.
+
+    Attributes:
+        hits: of every search.
+        rows_asked: of every question for rows.
+    """
+
+    def __init__(self) -> None:
+        self.hits: list[int] = []
+        self.rows_asked: list[int] = []
+
+    def search(self, queries: np.ndarray, k: int, *_: Any) -> list[list[tuple[int, float]]]:
+        self.hits.append(len(queries) * k)
+        return [[] for _ in queries]
+
+    def rows(self, condition: str, fields: list[str], limit: int) -> list[dict[str, Any]]:
+        self.rows_asked.append(limit)
+        return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,32 @@ import pytest
 from building import Recorder, colour_plugin, here, plugged_in
 from columned import table_set
 from helpers import ColourEncoder, PixelColourEncoder, colour_pictures, save_pictures, unit_noise
-from milvuses import listening, mute, nearest, plain_index
+from hypothesis import given
+from hypothesis import strategies as st
+from living import ONE
+from milvuses import Noted, listening, locked_up, mute, plain_index
 
 import simat
-from indexing.build import build_index
+from indexing.build import build_index, complete
 from indexing.config import BuildConfig, Machine
 from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError, SpaceMismatchError, StorageError
 from simat.manifest import read_index_manifest, write_manifest
+from simat.opened import Opened, open_index
+from simat.progress import Silent
 from simat.selection import Selection
 from simat.tombstones import write_removed
-from simat.types import Query
+from simat.types import Hits, Query
 
 pytest.importorskip("pymilvus")
 from simat.milvus import push as pushing
+from simat.milvus import search as searching
 from simat.milvus.address import Address, is_address
 from simat.milvus.connection import Connection
-from simat.milvus.fields import LONGEST, batches
+from simat.milvus.fields import LONGEST, VECTOR, batches, collection_schema
 from simat.milvus.opening import MilvusOpened, open_milvus
 from simat.milvus.push import push_index
+from simat.milvus.search import FEW, HITS, MOST, MilvusSearch, MilvusSelection
 
 ROWS, DIM = 900, 24
 
@@ -70,8 +78,20 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingSet:
     folder = tmp_path_factory.mktemp("noise") / "index"
     columns = {"width": [i % 100 for i in range(ROWS)]}
     embeddings = table_set(folder / "embeddings", columns, part_size=400, vectors=unit_noise(3, ROWS, DIM))
-    plain_index(folder, embeddings)
+    complete(folder, BuildConfig("/nowhere", part_size=400, factory="Flat"), ONE, Silent())
     return embeddings
+
+
+@pytest.fixture(scope="module")
+def in_folder(noise: EmbeddingSet) -> Opened:
+    """The index that was pushed, where it was."""
+    return open_index(noise.folder.parent)
+
+
+@pytest.fixture(scope="module")
+def flat(noise: EmbeddingSet, server: str) -> MilvusOpened:
+    push_index(noise.folder.parent, Address.parse(server + "flat"), "FLAT")
+    return open_milvus(Address.parse(server + "flat"))
 
 
 @pytest.fixture(scope="module")
@@ -116,18 +136,55 @@ def test_metadata_and_vectors_are_those_of_the_embedding_set(noise: EmbeddingSet
     assert opened.embeddings.resolve(noise.rows(ids)[0]) == noise.resolve(noise.rows(ids)[0])
 
 
-@pytest.mark.parametrize("among", [None, "width < 50", "width = 7", "width in (7, 8) or id < 5"])
-def test_recall_is_that_of_exact_search_with_and_without_a_filter(
-    noise: EmbeddingSet, opened: MilvusOpened, among: str | None
+FILTERS = [None, "width < 50", "width = 7", "width in (7, 8) or id < 5", "width > 100"]
+
+
+def nearest(opened: Opened | MilvusOpened, where: str | None) -> Hits:
+    """The ten nearest of each of forty queries."""
+    return opened.searcher.search(unit_noise(9, 40, DIM), 10, None if where is None else opened.selected(where))
+
+
+@pytest.mark.parametrize("where", FILTERS)
+def test_recall_and_filters_of_a_graph_are_those_of_faiss(
+    in_folder: Opened, opened: MilvusOpened, where: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vectors, queries = noise.vectors(np.arange(ROWS)), unit_noise(9, 40, DIM)
-    passing = np.arange(ROWS) if among is None else opened.selected(among).ids()
-    hits = opened.searcher.search(queries, 10, None if among is None else opened.selected(among))
-    found = [set(row[row >= 0].tolist()) for row in hits.ids]
-    exact = [nearest(vectors, query, passing, 10) for query in queries]
-    assert np.mean([len(one & {*other}) / len(other) for one, other in zip(found, exact, strict=True)]) >= 0.98
-    assert all(one <= {*passing.tolist()} for one in found)
-    assert all(len(one) == min(10, len(passing)) for one in found)
+    monkeypatch.setattr(searching, "FEW", 64)  # beyond, the graph is searched
+    exact, hits = nearest(in_folder, where).ids, nearest(opened, where).ids
+    assert np.mean([np.isin(one, other).mean() for one, other in zip(exact, hits, strict=True)]) >= 0.98
+    assert ((hits >= 0) == (exact >= 0)).all()
+    if where is not None:
+        assert {*hits.ravel().tolist()} <= {-1, *in_folder.selected(where).ids().tolist()}
+
+
+@pytest.mark.parametrize("where", FILTERS)
+@pytest.mark.parametrize("few", [16, 1024])
+def test_hits_of_an_exact_index_are_those_of_faiss(
+    in_folder: Opened, flat: MilvusOpened, where: str | None, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "FEW", few)
+    exact, hits = nearest(in_folder, where), nearest(flat, where)
+    assert np.array_equal(hits.ids, exact.ids)
+    np.testing.assert_allclose(hits.scores, exact.scores, atol=1e-6)
+
+
+def test_a_filter_is_a_selection_like_any_other(in_folder: Opened, opened: MilvusOpened) -> None:
+    ours, theirs = opened.selected("width < 50"), in_folder.selected("width < 50")
+    assert (ours.rows, ours.count, ours == theirs) == (ROWS, ROWS // 2, True)
+    assert np.array_equal(ours.ids(), theirs.ids())
+    assert (149 in ours, 150 in ours) == (True, False)
+    assert ~ours == ~theirs
+    assert ours & Selection.of_ids(np.array([1, 60]), ROWS) == Selection.of_ids(np.array([1]), ROWS)
+
+
+@given(k=st.integers(1, MOST), queries=st.integers(1, 400), dim=st.sampled_from([24, 384, 4096]), count=st.integers(1))
+def test_no_call_asks_for_more_than_a_server_gives(k: int, queries: int, dim: int, count: int) -> None:
+    rows, noted = max(k, min(count, 10**6)), Noted()
+    MilvusSearch(noted, rows, dim, {}).search(np.zeros((queries, dim), np.float32), k)
+    few = Selection.of_ids(np.arange(min(rows, FEW)), rows)
+    MilvusSearch(noted, rows, dim, {}).search(np.zeros((1, dim), np.float32), 1, few)
+    assert max(noted.hits) <= max(HITS, k)
+    assert max(noted.rows_asked) <= MOST
+    assert max(noted.rows_asked) * dim * 4 <= 32 * 2**20
 
 
 def test_rows_one_by_one_select_as_well(opened: MilvusOpened) -> None:
@@ -147,6 +204,7 @@ def test_rows_one_by_one_select_as_well(opened: MilvusOpened) -> None:
         (lambda o: o.searcher.search(unit_noise(0, 1, DIM), 1, Selection.every(3)), "has 900 rows; got a selection am"),
         (lambda o: o.rows(np.array([900])), "no image with this id; got 900; ids run from 0 to 899"),
         (lambda o: o.embeddings.vectors(np.array([-1])), "no image with this id; got -1"),
+        (lambda o: o.searcher.search(unit_noise(0, 1, DIM), 1, MilvusSelection("id < 5", 3, o.connection)), "900 rows"),
     ],
 )
 def test_what_there_is_not_is_refused(opened: MilvusOpened, call: Any, message: str) -> None:
@@ -206,14 +264,59 @@ def test_another_index_is_refused_until_it_may_replace(index: Path, noise: Embed
     assert before.changed()
 
 
-def test_a_collection_of_something_else_is_refused(server: str, index: Path) -> None:
+def client_of(server: str) -> Any:
     from pymilvus import MilvusClient
 
-    client = MilvusClient(server.removesuffix("/").replace("milvus", "http"))
+    return MilvusClient(server.removesuffix("/").replace("milvus", "http"))
+
+
+def test_a_collection_of_something_else_is_refused_and_never_dropped(server: str, index: Path) -> None:
+    client = client_of(server)
     client.create_collection("theirs", dimension=4)
-    for act in (open_milvus, lambda address: push_index(index, address)):
+    for act in (open_milvus, partial(push_index, index), partial(push_index, index, replace=True)):
         with pytest.raises(StorageError, match=r"the collection holds no index; got .*theirs; give another name"):
-            act(Address.parse(server + "theirs"))
+            act(address=Address.parse(server + "theirs"))
+    assert client.describe_collection("theirs")["collection_name"] == "theirs"
+
+
+def test_a_collection_whose_card_is_damaged_may_be_replaced(server: str, index: Path) -> None:
+    address = Address.parse(server + "damaged")
+    flat = {"field_name": VECTOR, "index_type": "FLAT", "metric_type": "IP"}
+    Connection(address).create(collection_schema({}, 49), {"simat": "{"}, flat)
+    for act in (open_milvus, partial(push_index, index)):
+        with pytest.raises(StorageError, match=r"says of itself is damaged; got .*damaged; push again with --replace"):
+            act(address=address)
+    assert push_index(index, address, replace=True).rows == 23
+
+
+def test_another_type_of_index_is_made_when_it_may_replace(server: str, index: Path) -> None:
+    address, client = Address.parse(server + "typed"), client_of(server)
+
+    def kind() -> str:
+        return str(client.describe_index("typed", "vector")["index_type"])
+
+    push_index(index, address, "FLAT")
+    assert (push_index(index, address, "FLAT").kept, kind()) == (23, "FLAT")
+    with pytest.raises(StorageError, match=r"23 images of colours .*, FLAT; give another name, or --replace"):
+        push_index(index, address, "HNSW", {"M": 8})
+    assert push_index(index, address, "HNSW", {"M": 8}, replace=True).kept == 0
+    assert kind() == "HNSW"
+
+
+def test_an_index_that_changes_is_pushed_as_it_was(tmp_path: Path, server: str, monkeypatch: Any) -> None:
+    vectors = unit_noise(4, 30, 4)
+    embeddings = table_set(tmp_path / "embeddings", {"width": [*range(30)]}, part_size=10, vectors=vectors)
+    ids = np.arange(30)
+    known = embeddings.rows(ids)
+
+    class Changing(Recorder):
+        def advance(self, count: int) -> None:
+            for part in embeddings.folder.glob("part-*"):
+                part.unlink()
+
+    address = Address.parse(server + "changed")
+    assert push_index(plain_index(tmp_path, embeddings), address, progress=Changing.new()).rows == 30
+    assert open_milvus(address).embeddings.rows(ids) == known
 
 
 def test_texts_too_long_and_numbers_that_are_none_are_counted(tmp_path: Path, server: str) -> None:
@@ -272,8 +375,28 @@ def test_what_cannot_be_reached_is_one_line(capsys: Any, index: Path, arguments:
 
 def test_a_server_that_says_nothing_is_given_up_within_ten_seconds() -> None:
     started = time.monotonic()
-    with mute() as port, pytest.raises(StorageError, match=r"cannot open Milvus; got milvus://127.0.0.1:"):
+    with (
+        mute() as port,
+        pytest.raises(StorageError, match=r"cannot open Milvus; got milvus://127.0.0.1:.*: no answer in time; look"),
+    ):
         open_milvus(Address.parse(f"milvus://127.0.0.1:{port}/x"))
+    assert time.monotonic() - started < 10
+
+
+def test_a_server_that_wants_a_password_says_how_to_give_it() -> None:
+    remedy = "who are you.; set SIMAT_MILVUS_TOKEN to user:password"
+    with locked_up() as port, pytest.raises(StorageError, match=rf"cannot open Milvus; got milvus://.*: {remedy}"):
+        open_milvus(Address.parse(f"milvus://127.0.0.1:{port}/x"))
+
+
+def test_a_server_that_goes_down_is_one_line_within_seconds(tmp_path: Path, index: Path) -> None:
+    with listening(tmp_path / "x.db") as port:
+        push_index(index, Address.parse(f"milvus://127.0.0.1:{port}/x"))
+        opened = open_milvus(Address.parse(f"milvus://127.0.0.1:{port}/x"))
+    started = time.monotonic()
+    for ask in (lambda: opened.searcher.search(unit_noise(0, 1, 49), 3), lambda: opened.selected("width > 3")):
+        with pytest.raises(StorageError, match=rf"Milvus cannot .*:{port}/x: .*; look whether Milvus runs"):
+            ask()
     assert time.monotonic() - started < 10
 
 
@@ -310,6 +433,12 @@ def test_addresses_are_read_and_written(text: str, uri: str, collection: str) ->
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(StorageError, match=r"write milvus://|letters, digits and underscores"):
         Address.parse(text)
+
+
+def test_a_password_in_an_address_is_refused_and_not_told() -> None:
+    with pytest.raises(StorageError, match="an address holds no password; set SIMAT_MILVUS_TOKEN") as told:
+        Address.parse("milvus://root:secret@host:19530/x")
+    assert "secret" not in str(told.value)
 
 
 def test_batches_hold_what_fits() -> None:

@@ -32,6 +32,9 @@ ROWS: dict[str, list[Any]] = {
     "similarity": [None if i % 7 == 0 else (i - 16) / 8 for i in range(33)],
     "safe": [None if i % 4 == 0 else i % 4 == 1 for i in range(33)],
     "in": [i % 2 for i in range(33)],
+    "iso": [100 * (i % 4) for i in range(33)],
+    "Timestamp": [i % 5 for i in range(33)],
+    "RowID": [i % 6 for i in range(33)],
     "tags": [["x"] if i % 2 else [] for i in range(33)],
 }
 
@@ -69,7 +72,12 @@ def listed(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 LEAVES = st.one_of(
-    st.builds("{} {} {}".format, st.sampled_from(["width", "likes", '"in"', "id"]), SIGNS, WHOLE | st.just("null")),
+    st.builds(
+        "{} {} {}".format,
+        st.sampled_from(["width", "likes", '"in"', "id", "iso", "Timestamp", "RowID"]),
+        SIGNS,
+        WHOLE | st.just("null"),
+    ),
     st.builds("{} {} similarity".format, REAL, st.sampled_from(["=", "<", ">="])),
     st.builds("similarity {} {}".format, SIGNS, REAL),
     st.builds("{} {} {}".format, st.sampled_from(["caption", "note", "path"]), SIGNS, TEXTS.map(quoted)),

@@ -45,6 +45,8 @@ class Address:
             StorageError: it is none.
         """
         if (found := SERVER.fullmatch(text)) is not None:
+            if "@" in found["host"]:
+                raise StorageError("an address holds no password", remedy="set SIMAT_MILVUS_TOKEN to user:password")
             database = found["database"] or "default"
             _check(text, found["name"], database)
             if not 0 < int(found["port"]) < 65536:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from simat.errors import StorageError
@@ -13,6 +13,10 @@ from simat.types import EmbeddingSpace
 
 PROPERTY = "simat"
 VERSION = 1
+
+
+class UnreadableCardError(StorageError):
+    """A collection of ours that does not tell what it holds."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class Card:
         source: SHA-256 of the manifests that it was pushed from.
         columns: the field and the kind of every column that a filter may name.
         parameters: of a search.
+        index: Milvus's type of index, as it was asked for, and the parameters that it is built with.
         heads: folder of the adapter heads of the space, where it has any.
     """
 
@@ -37,6 +42,7 @@ class Card:
     source: str
     columns: Mapping[str, tuple[str, str]]
     parameters: Mapping[str, Any]
+    index: Mapping[str, Any] = field(default_factory=dict)
     heads: str = ""
 
     def properties(self) -> dict[str, str]:
@@ -48,7 +54,8 @@ class Card:
         """The card of a collection, None where there is no such collection.
 
         Raises:
-            StorageError: a collection of something else, or of a newer version.
+            UnreadableCardError: a collection pushed by a newer simat, or damaged.
+            StorageError: a collection of something else, or no answer.
         """
         properties = connection.properties()
         if properties is None:
@@ -59,10 +66,12 @@ class Card:
         try:
             document = json.loads(properties[PROPERTY])
             if document.pop("version") > VERSION:
-                raise StorageError("the collection was pushed by a newer simat", got=where, remedy="upgrade simat")
+                raise UnreadableCardError(
+                    "the collection was pushed by a newer simat", got=where, remedy="upgrade simat"
+                )
             columns = {name: (field, kind) for name, (field, kind) in document.pop("columns").items()}
             return cls(space=EmbeddingSpace(**document.pop("space")), columns=columns, **document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StorageError(
-                "what the collection says of itself is damaged", got=where, remedy="push the index again"
+            raise UnreadableCardError(
+                "what the collection says of itself is damaged", got=where, remedy="push again with --replace"
             ) from error

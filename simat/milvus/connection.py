@@ -7,7 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ from simat.milvus.address import Address
 from simat.reach import listens
 
 TOKEN = "SIMAT_MILVUS_TOKEN"  # environment variable: user:password, or an API key
-CONNECT_S, ASK_S, WRITE_S = 5.0, 10.0, 120.0
+# Whole numbers: where pymilvus waits for an index, it takes others for no limit at all.
+CONNECT_S, ASK_S, WRITE_S, FINISH_S = 5, 10, 120, 3600
 OPENED: Counter[Path] = Counter()  # files of Milvus Lite, by how many connections of this process have them open
 LOGGERS = ("pymilvus", "milvus_lite", "faiss.loader")
+SILENT, DEPTH = "DEADLINE_EXCEEDED", 8
+REFUSED, GONE = {"UNAUTHENTICATED", "PERMISSION_DENIED"}, {"UNAVAILABLE", SILENT}
 _LOCK = threading.Lock()
 
 
@@ -39,18 +42,20 @@ class Connection:
         self.address = address
         client = _client_class()
         self._check(create)
-        with self._told("cannot open Milvus"), _LOCK:
-            self._client = client(address.uri, token=os.environ.get(TOKEN, ""), timeout=CONNECT_S, **self._database())
+        with self._told("cannot open Milvus"), self._alone():
+            # A connection of its own, which ends with it: pymilvus keeps those that it shares for good.
+            options = {"token": os.environ.get(TOKEN, ""), "timeout": CONNECT_S, "dedicated": True}
+            self._client = client(address.uri, **options, **self._database())
             if address.file is not None:
                 OPENED[address.file] += 1
 
     def properties(self) -> dict[str, str] | None:
-        """Properties and description of the collection; None where there is no such collection."""
+        """Properties of the collection; None where there is no such collection."""
         with self._told("cannot ask Milvus"):
             if not self._client.has_collection(self._name, timeout=ASK_S):
                 return None
             facts = self._client.describe_collection(self._name, timeout=ASK_S)
-        return {"description": facts.get("description", ""), **dict(facts.get("properties") or {})}
+        return dict(facts.get("properties") or {})
 
     def create(self, schema: Any, properties: Mapping[str, str], index: Mapping[str, Any]) -> None:
         """Make the collection, empty and indexed."""
@@ -74,13 +79,13 @@ class Connection:
     def finish(self) -> None:
         """Let what was written be indexed, kept and searched."""
         with self._told("Milvus cannot finish the collection"):
-            self._client.flush(self._name, timeout=WRITE_S)
+            self._client.flush(self._name, timeout=FINISH_S)
         self.load()
 
     def load(self) -> None:
-        """Let the collection be searched."""
+        """Let the collection be searched; a great one may take long where it is not in memory yet."""
         with self._told("Milvus cannot load the collection"):
-            self._client.load_collection(self._name, timeout=WRITE_S)
+            self._client.load_collection(self._name, timeout=FINISH_S)
 
     def count(self, condition: str = "") -> int:
         """How many rows meet a condition, those of a moment ago too."""
@@ -119,7 +124,7 @@ class Connection:
     def close(self) -> None:
         """Let go of the connection; after the last, a file of Milvus Lite can be opened elsewhere."""
         file = self.address.file
-        with _LOCK:
+        with self._alone():
             self._client.close()
             if file is None:
                 return
@@ -132,6 +137,10 @@ class Connection:
     @property
     def _name(self) -> str:
         return self.address.collection
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """Files are opened and closed one after another; servers that do not answer hold nobody else up."""
+        return nullcontext() if self.address.file is None else _LOCK
 
     def _database(self) -> dict[str, str]:
         return {} if self.address.database == "default" else {"db_name": self.address.database}
@@ -176,15 +185,30 @@ def _client_class() -> Any:
     return MilvusClient
 
 
+def _failed_call(error: BaseException | None) -> Any:
+    """The gRPC call behind an error, None where there is none; pymilvus also makes errors the causes of themselves."""
+    import grpc
+
+    for _ in range(DEPTH):
+        if error is None or (isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call)):
+            return error
+        error = error.__context__ if error.__cause__ in {None, error} else error.__cause__
+    return None
+
+
 def _reason(error: Exception) -> str:
-    text = str(getattr(error, "message", "") or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    call = _failed_call(error)
+    if call is not None and call.code().name == SILENT:
+        return "no answer in time"
+    told = str((call.details() if call is not None else None) or getattr(error, "message", "") or error).strip()
+    return told.splitlines()[0] if told else type(error).__name__
 
 
 def _remedy(error: Exception, address: Address) -> str | None:
-    reason = _reason(error).lower()
-    if "auth" in reason or "token" in reason:
+    call, reason = _failed_call(error), _reason(error).lower()
+    code = call.code().name if call is not None else ""
+    if code in REFUSED or "auth" in reason or "permission" in reason:
         return f"set {TOKEN} to user:password"
     if address.file is not None and "local milvus" in reason:
         return "another process may have it open: close it there"
-    return None
+    return "look whether Milvus runs, and how busy it is" if code in GONE else None

@@ -17,7 +17,15 @@ if TYPE_CHECKING:
 ID, VECTOR, RAW = "id", "vector", "path_bytes"
 LONGEST = 65_535  # bytes of a text in Milvus
 KNOWN = ("path", RAW, "sha256", "width", "height", "caption")
-RESERVED = {"and", "or", "not", "in", "like", "is", "null", "true", "false", "exists", "match", ID, VECTOR}
+# Words of Milvus's expressions and fields that every collection has: of a server, and of Milvus Lite.
+RESERVED = {
+    *("and", "or", "not", "in", "like", "is", "null", "true", "false", "exists", "iso", "interval", "threshold"),
+    *("match", "match_all", "match_any", "match_least", "match_most", "match_exact", "text_match", "phrase_match"),
+    *("minimum_should_match", "random_sample", "element_filter", "array_length"),
+    *(f"{kind}_contains{how}" for kind in ("json", "array") for how in ("", "_all", "_any")),
+    *(f"st_{how}" for how in ("equals", "touches", "overlaps", "crosses", "contains", "intersects", "within")),
+    *("st_dwithin", "st_isvalid", "rowid", "timestamp", ID, VECTOR),
+}
 INTEGER, DOUBLE, SINGLE, TEXT, TRUTH, OTHER = "integer", "double", "single", "text", "truth", "other"
 
 

@@ -108,6 +108,8 @@ class MilvusImages:
             rows = self._connection.rows(f"{ID} in [{', '.join(map(str, some))}]", fields, len(some))
             found.update({int(row[ID]): row for row in rows})
         gone = next((i for i in ids if i not in found), None)
+        if gone is not None and 0 <= gone < len(self):
+            raise StorageError("the collection has lost an image", got=gone, remedy="push the index again")
         if gone is not None:
             raise QueryError("no image with this id", got=gone, remedy=f"ids run from 0 to {len(self) - 1}")
         return found

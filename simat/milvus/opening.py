@@ -77,7 +77,9 @@ class MilvusOpened:
 
     def _select(self, where: str) -> MilvusSelection:
         said = expression(Filter.parse(where).condition, self.card.columns)
-        return MilvusSelection.by(said, self.card.rows, self.connection)
+        selection = MilvusSelection(said, self.card.rows, self.connection)
+        _ = selection.count  # what Milvus refuses after all, it refuses now: in a search it would spoil those beside it
+        return selection
 
     def live(self, places: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """The ids of the images at ``places``: the same, as none is removed."""

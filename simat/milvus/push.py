@@ -14,7 +14,7 @@ from simat.errors import StorageError
 from simat.files import sha256_file, sha256_text
 from simat.manifest import HEADS, NAME, IndexManifest, read_index_manifest
 from simat.milvus.address import Address
-from simat.milvus.card import Card
+from simat.milvus.card import Card, UnreadableCardError
 from simat.milvus.connection import Connection
 from simat.milvus.fields import ID, RAW, VECTOR, Cut, batches, collection_schema, columns_of, entities
 from simat.progress import Progress, Silent
@@ -62,7 +62,7 @@ def push_index(
             for an exact one in a file of Milvus Lite.
         build: parameters of that index, such as ``M`` or ``nlist``.
         search: parameters of every search, such as ``ef`` or ``nprobe``.
-        replace: drop a collection of another index, or of this one as it was.
+        replace: drop what was pushed from another index, or from this one as it was; never what others have put there.
         progress: told how far the push is.
 
     Raises:
@@ -71,11 +71,12 @@ def push_index(
     progress = progress or Silent()
     manifest = read_index_manifest(folder)
     embeddings = EmbeddingSet.of_index(folder, manifest)
+    embeddings.hold()  # who changes the index meanwhile does not disturb
     removed = read_removed(folder, manifest)
     connection = Connection(address, create=True)
     try:
-        card = _card(folder, manifest, embeddings, search or {})
-        resumed = _enter(connection, card, index, build or {}, replace)
+        card = _card(folder, manifest, embeddings, search or {}, {"index_type": index, "params": dict(build or {})})
+        resumed = _enter(connection, card, replace)
         kept, cut = 0, Cut()
         progress.start("push", card.rows, "images")
         for first, table in _units(embeddings, None if removed is None else (~removed).mask()):
@@ -94,7 +95,13 @@ def push_index(
         connection.close()
 
 
-def _card(folder: Path, manifest: IndexManifest, embeddings: EmbeddingSet, search: Mapping[str, Any]) -> Card:
+def _card(
+    folder: Path,
+    manifest: IndexManifest,
+    embeddings: EmbeddingSet,
+    search: Mapping[str, Any],
+    index: Mapping[str, Any],
+) -> Card:
     import pyarrow as pa
 
     known = embeddings.manifest
@@ -102,14 +109,14 @@ def _card(folder: Path, manifest: IndexManifest, embeddings: EmbeddingSet, searc
     source = sha256_text(sha256_file(folder / NAME) + sha256_file(embeddings.folder / manifest.embedding_manifest))
     heads = "" if manifest.space.heads is None else str((folder / HEADS).absolute())
     root, folders = str(embeddings.root), dict(known.folders)
-    return Card(manifest.space, root, folders, manifest.images, source, columns, dict(search), heads)
+    return Card(manifest.space, root, folders, manifest.images, source, columns, dict(search), index, heads)
 
 
-def _enter(connection: Connection, card: Card, index: str, build: Mapping[str, Any], replace: bool) -> bool:
+def _enter(connection: Connection, card: Card, replace: bool) -> bool:
     """Make the collection, or find that an earlier run made it for the same index; tells whether it did."""
     try:
         known = Card.read(connection)
-    except StorageError:
+    except UnreadableCardError:
         if not replace:
             raise
         connection.drop()
@@ -121,13 +128,14 @@ def _enter(connection: Connection, card: Card, index: str, build: Mapping[str, A
         if not replace:
             raise StorageError(
                 "the collection holds another index, or another state of this one",
-                got=f"{connection.address}: {known.rows} images of {known.space}",
+                got=f"{connection.address}: {known.rows} images of {known.space}, {known.index.get('index_type')}",
                 remedy="give another name, or --replace",
             )
         connection.drop()
-    if index == AUTO:
-        index = "AUTOINDEX" if connection.address.file is None else "FLAT"
-    parameters = {"field_name": VECTOR, "index_type": index, "metric_type": "IP", "params": dict(build)}
+    index = dict(card.index)
+    if index["index_type"] == AUTO:
+        index["index_type"] = "AUTOINDEX" if connection.address.file is None else "FLAT"
+    parameters = {"field_name": VECTOR, "metric_type": "IP", **index}
     connection.create(collection_schema(card.columns, card.space.dim), card.properties(), parameters)
     return False
 
@@ -135,15 +143,15 @@ def _enter(connection: Connection, card: Card, index: str, build: Mapping[str, A
 def _units(embeddings: EmbeddingSet, alive: np.ndarray | None) -> Iterator[tuple[int, pa.Table]]:
     """Runs of rows that are not removed, with new ids, and the first of these."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     row = first = 0
-    for entry in embeddings.manifest.parts:
-        for batch in pq.ParquetFile(embeddings.folder / entry.name).iter_batches(TOGETHER):
-            table = pa.table(batch)
+    for part in embeddings.tables():
+        for start in range(0, part.num_rows, TOGETHER):
+            table = part.slice(start, TOGETHER)
+            here = slice(row, row + table.num_rows)
+            row = here.stop
             if alive is not None:
-                table = table.filter(pa.array(alive[row : row + len(batch)]))
-            row += len(batch)
+                table = table.filter(pa.array(alive[here]))
             if table.num_rows:
                 ids = pa.array(np.arange(first, first + table.num_rows))
                 yield first, table.set_column(table.column_names.index(ID), ID, ids)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, UInt8
 
 from simat.errors import QueryError
 from simat.milvus.connection import Connection
@@ -18,44 +17,43 @@ from simat.types import Hits
 from simat.vectors import merge_hits
 
 MOST = 16_384  # neighbours, or rows of one answer, that Milvus gives
-TOGETHER = 1024  # queries of one call: 64 MB hold them at any dimension there is
+TOGETHER = 256  # queries of one call
+HITS = 2**17  # of one call: what pymilvus makes of them takes 80 MB
 LISTED = 50_000  # ids in a condition
 FEW = 1024  # selected rows: graphs lose their way among so few, and scoring them here takes milliseconds
 SCANNED = 32 * 2**20  # bytes of vectors that are asked for where Milvus finds too few
 EF = "ef"  # how far a search in a graph looks
 
 
-@dataclass(frozen=True, eq=False)
 class MilvusSelection(Selection):
-    """Rows that Milvus selects by itself: an expression instead of bits.
+    """Rows that Milvus selects by itself; which they are, it is asked only where somebody wants their bits.
 
     Attributes:
         expression: of Milvus.
-        total: rows that there are to choose from.
+        rows: how many there are to choose from.
         connection: to the collection.
     """
 
-    expression: str = ""
-    total: int = 0
-    connection: Connection = field(kw_only=True)
+    expression: str
+    connection: Connection
 
-    @classmethod
-    def by(cls, expression: str, total: int, connection: Connection) -> MilvusSelection:
-        """The rows that an expression selects."""
-        return cls(np.empty(0, np.uint8), 0, expression, total, connection=connection)
+    def __init__(self, expression: str, rows: int, connection: Connection) -> None:
+        self.__dict__.update(expression=expression, rows=rows, connection=connection)  # selections are frozen
 
     @cached_property
     def count(self) -> int:
         """How many rows are in; Milvus counts them when first asked."""
         return self.connection.count(self.expression)
 
-    def ids(self) -> Int64[np.ndarray, " count"]:
-        """The rows that are in, ascending, as Milvus lists them."""
+    @cached_property
+    def bits(self) -> UInt8[np.ndarray, " bytes"]:
+        """A bit for each row, once Milvus has listed those that are in."""
+        span = MOST if self.count > MOST else max(1, self.rows)  # no answer has more than MOST
         found: list[int] = []
-        for first in range(0, self.total, MOST):
-            within = f"{ID} >= {first} and {ID} < {first + MOST} and ({self.expression})"
-            found += sorted(int(row[ID]) for row in self.connection.rows(within, [ID], MOST))
-        return np.array(found, np.int64)
+        for first in range(0, self.rows, span):
+            within = f"{ID} >= {first} and {ID} < {first + span} and ({self.expression})"
+            found += [row[ID] for row in self.connection.rows(within, [ID], MOST)]
+        return Selection.of_ids(np.array(found, np.int64), self.rows).bits
 
 
 class MilvusSearch:
@@ -109,10 +107,11 @@ class MilvusSearch:
         if EF in parameters:  # which may not be less than k
             parameters = {**parameters, EF: max(k, parameters[EF])}
         found: list[Sequence[tuple[int, float]]] = []
-        for start in range(0, len(queries), TOGETHER):
-            block = queries[start : start + TOGETHER]
+        together = max(1, min(TOGETHER, HITS // k))
+        for start in range(0, len(queries), together):
+            block = queries[start : start + together]
             found += self._connection.search(block, k, VECTOR, condition, parameters)
-        if min(map(len, found), default=k) < min(k, passing) and passing * self.dim * 4 <= SCANNED:
+        if min(map(len, found), default=k) < min(k, passing) <= passing <= min(MOST, SCANNED // (4 * self.dim)):
             return self._exactly(queries, k, condition, passing)
         return _padded(found, k)
 
@@ -125,10 +124,10 @@ class MilvusSearch:
         return merge_hits(np.broadcast_to(ids, scores.shape), scores, k)
 
     def _condition(self, among: Selection) -> str:
-        if isinstance(among, MilvusSelection):
-            return among.expression
         if among.rows != self.rows:
             raise QueryError(f"the index has {self.rows} rows", got=f"a selection among {among.rows}")
+        if isinstance(among, MilvusSelection):
+            return among.expression
         inside = among.count <= among.rows // 2
         ids = (among if inside else ~among).ids()
         if len(ids) > LISTED:
