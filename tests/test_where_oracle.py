@@ -158,7 +158,7 @@ STRINGS = st.one_of(
     st.builds(lambda one, other: Said(f"({one.sql} || {other.sql})", strict(operator.add, one, other)), NAMED, NAMED),
     st.builds(lambda one, n: Said(f"left({one.sql}, {n})", strict(lambda t: t[:n], one)), NAMED, st.integers(0, 3)),
 )
-PATTERNS = st.text("abBé%_'", max_size=7)
+PATTERNS = st.text("abBé%_'.*+?[(|^$\\\\ \n", max_size=7)
 LIKES = st.sampled_from(["like", "not like", "ilike", "not ilike"])
 LEAVES = st.one_of(
     st.builds(compared, NUMBERS, st.sampled_from([*COMPARISONS]), NUMBERS),

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 MOST_TEXT = 20_000  # characters of a filter
 MOST_NESTING = 64  # one inside another
-MOST_PATTERN = 500  # characters of a regular expression
+MOST_PATTERN = 500  # characters of a pattern
+MOST_JOINED = 8  # ||, of which every one makes a longer text for every row
+LARGEST_EXPONENT = 308  # of a number: beyond, DuckDB has infinity
 MOST_REPEATS = 1000  # of its parts by counts such as {20}, multiplied: each copies what it repeats
 
 COMPARISONS: Mapping[str, str] = {
@@ -47,7 +49,7 @@ SYMBOLS: Mapping[str, tuple[int, int]] = {  # and how many operands they take
     "||": (2, 2),
 }
 MANY = 1000
-# Each answers the same whenever it is asked, and its result is no longer than its operands.
+# Each answers the same whenever it is asked, and its result is no longer than its operands together.
 FUNCTIONS: Mapping[str, tuple[int, int]] = {
     **dict.fromkeys(
         ("lower", "upper", "length", "strlen", "isnan", "isinf", "isfinite", "year", "month", "day"), (1, 1)

@@ -43,7 +43,7 @@ class Columns:
         for part in range(len(self._parts.counts)):
             for field in self._parts.part_schema(part):
                 if field.name not in HIDDEN:
-                    found[field.name] = _widest(found.get(field.name, field.type), field.type)
+                    found[field.name] = widest(found.get(field.name, field.type), field.type)
         return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in found.items()}
 
     @cached_property
@@ -106,7 +106,7 @@ class Columns:
             for name, kind in kinds.items():
                 if name in table.column_names:
                     column = table[name]
-                    chunks[name] += (column if column.type == kind else column.cast(kind)).chunks
+                    chunks[name] += _as(column, kind, name).chunks
                 else:
                     chunks[name].append(pa.nulls(table.num_rows, kind))
         columns = [pa.chunked_array(chunks[name], kind) for name, kind in kinds.items()]
@@ -115,7 +115,17 @@ class Columns:
         return {name: whole[name] for name in names}
 
 
-def _widest(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+def _as(column: pa.ChunkedArray, kind: pa.DataType, name: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return column if column.type == kind else column.cast(kind)
+    except pa.ArrowException as error:
+        types = f"{column.type} and {kind}"
+        raise QueryError("a column whose values differ in type from part to part", got=f"{name}: {types}") from error
+
+
+def widest(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     """The type that holds values of both; text where there is no other."""
     import pyarrow as pa
 

@@ -16,7 +16,8 @@ from simat.where.parsing import parse_condition
 from simat.where.sql import condition_sql
 from simat.where.tree import Node, names
 
-REMEMBERED = 64 * 2**20  # bytes of selections that are kept, beside the last one
+REMEMBERED = 64 * 2**20  # bytes of filters and selections that are kept, beside the last one
+OVERHEAD = 1024  # bytes of a selection beside its bits
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Filters:
         self.columns = Columns(embeddings)
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Selection] = OrderedDict()
+        self._bytes = 0
 
     def selection(self, text: str) -> Selection:
         """The rows that a filter selects.
@@ -100,7 +102,14 @@ class Filters:
                 return self._known[text]
         found = Filter.parse(text).among(self.columns)
         with self._lock:
-            self._known[text] = found
-            while len(self._known) > max(1, REMEMBERED // max(1, len(found.bits))):
-                self._known.popitem(last=False)
+            if text not in self._known:
+                self._known[text] = found
+                self._bytes += size_of(text, found)
+            while self._bytes > REMEMBERED and len(self._known) > 1:
+                self._bytes -= size_of(*self._known.popitem(last=False))
         return found
+
+
+def size_of(text: str, found: Selection) -> int:
+    """The bytes of memory that a remembered filter takes, at most."""
+    return 4 * len(text) + found.bits.nbytes + OVERHEAD

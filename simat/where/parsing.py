@@ -14,7 +14,9 @@ from simat.where.allowed import (
     COMPARISONS,
     CONJUNCTIONS,
     FUNCTIONS,
+    LARGEST_EXPONENT,
     LIKES,
+    MOST_JOINED,
     MOST_NESTING,
     MOST_PATTERN,
     MOST_REPEATS,
@@ -27,7 +29,7 @@ from simat.where.allowed import (
     TYPES,
 )
 from simat.where.database import serialized, tokens
-from simat.where.tree import Call, Cast, Column, Literal, Node
+from simat.where.tree import Call, Cast, Column, Literal, Node, walk
 
 EXAMPLE = "write for example: width >= 640 and caption like '%beach%'"
 ONE = "a filter is one condition, as after WHERE in SQL"
@@ -48,11 +50,13 @@ def parse_condition(text: str) -> Node:
         document = json.loads(serialized(text))
         if document["error"]:
             _refuse(document["error_message"])
-        return _translated(_condition(document["statements"]), 0)
+        condition = _translated(_condition(document["statements"]), 0)
     except RecursionError as error:
         raise QueryError("the filter is nested too deeply", remedy="make it flatter") from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise QueryError("the filter is not understood", got=f"{type(error).__name__}: {error}"[:MOST_TOLD]) from error
+    _check_joined(condition)
+    return condition
 
 
 def _check_text(text: str) -> None:
@@ -72,6 +76,12 @@ def _check_text(text: str) -> None:
             _refuse_depth(depth)
     if depth:
         _refuse_depth(-1)
+
+
+def _check_joined(condition: Node) -> None:
+    joined = sum(isinstance(part, Call) and part.name == "||" for part in walk(condition))
+    if joined > MOST_JOINED:
+        raise QueryError(f"the filter has more than {MOST_JOINED} times ||", got=joined, remedy="join fewer texts")
 
 
 def _refuse(reason: str) -> None:
@@ -133,7 +143,11 @@ def _literal(node: Mapping[str, Any], below: Below) -> Node:
         return Literal(text == "true")
     if kind == "STRING":
         return Literal(text)
+    if kind not in {"INTEGER", "NUMERIC"}:
+        raise QueryError("a filter may not hold bytes or bits", got=text[:MOST_TOLD], remedy=ONE)
     number = Decimal(text.replace("_", ""))
+    if abs(number.adjusted()) > LARGEST_EXPONENT:
+        raise QueryError("the filter holds a number that no column can have", got=text[:MOST_TOLD])
     return Literal(int(number) if kind == "INTEGER" else number)
 
 
@@ -190,11 +204,16 @@ def _function(node: Mapping[str, Any], below: Below) -> Node:
 def _like(name: str, arguments: tuple[Node, ...]) -> Node:
     ours, negated = LIKES[name]
     for pattern in arguments[1:]:
-        _text_of(pattern, ours)
+        _check_length(_text_of(pattern, ours), ours)
     if len(arguments) == 3:
         _check_escape(_text_of(arguments[1], ours), _text_of(arguments[2], ours))
     call = Call(ours, arguments)
     return Call("not", (call,)) if negated else call
+
+
+def _check_length(pattern: str, name: str) -> None:
+    if len(pattern) > MOST_PATTERN:
+        raise QueryError(f"the pattern of {name} is longer than {MOST_PATTERN} characters", got=len(pattern))
 
 
 def _check_escape(pattern: str, escape: str) -> None:
@@ -206,8 +225,7 @@ def _check_escape(pattern: str, escape: str) -> None:
 
 def _check_pattern(name: str, arguments: tuple[Node, ...]) -> None:
     pattern, *options = (_text_of(argument, name) for argument in arguments[1:])
-    if len(pattern) > MOST_PATTERN:
-        raise QueryError(f"the pattern of {name} is longer than {MOST_PATTERN} characters", got=len(pattern))
+    _check_length(pattern, name)
     copies = 1
     for low, high in _COUNT.findall(pattern):
         copies *= max(int(low or 1), int(high or 1), 1)

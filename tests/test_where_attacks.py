@@ -1,0 +1,55 @@
+"""Filters that would make the machine work, and texts that would be more than a filter, are refused at once."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from columned import table_set
+
+from simat.embeddings import EmbeddingSet
+from simat.errors import QueryError
+from simat.where import Filter, Filters
+from simat.where.filters import size_of
+
+ROWS = 4000
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingSet:
+    """Rows with captions of 300 characters."""
+    columns = {"caption": ["a" * 300] * ROWS, "tags": [["sea"]] * ROWS}
+    return table_set(tmp_path_factory.mktemp("long"), columns, part_size=ROWS)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("width < " + "9" * 5000, "a number that no column can have; got 9999"),
+        ("width < 1e999999999", "a number that no column can have; got 1e999999999"),
+        ("width > 1e-999999999", "a number that no column can have"),
+        ("length(" + "||".join(["caption"] * 60) + ") > 1", r"more than 8 times \|\|; got 59; join fewer texts"),
+        ("caption like '" + "%_" * 9000 + "'", "the pattern of like is longer than 500 characters; got 18000"),
+        ("caption like '" + "%a_" * 6000 + "b'", "longer than 500 characters"),
+        ("caption ilike '" + "%a_" * 300 + "' escape '!'", "the pattern of ilike is longer than 500 characters"),
+    ],
+)
+def test_filter_that_would_need_much_is_refused_at_once(long: EmbeddingSet, text: str, why: str) -> None:
+    started = time.process_time()
+    with pytest.raises(QueryError, match=why):
+        Filter.parse(text).select(long)
+    assert time.process_time() - started < 1
+
+
+def test_remembered_filters_take_no_more_memory_than_they_may(
+    long: EmbeddingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import simat.where.filters
+
+    monkeypatch.setattr(simat.where.filters, "REMEMBERED", 100_000)
+    filters = Filters(long)
+    texts = [f"{' ' * 4000}id < {n}" for n in range(20)]
+    kept = [filters.selection(text) for text in texts]
+    known = [text for text, first in zip(texts, kept, strict=True) if text in filters._known]
+    assert known == texts[-5:]  # of 16,000 bytes of text each, and of some more
+    assert filters._bytes == sum(size_of(text, filters._known[text]) for text in known) <= 100_000
