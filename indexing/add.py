@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float16
 
 from indexing.build import EMBEDDINGS, SHARDS
+from indexing.columns import KnownColumns
 from indexing.compact import config_of
 from indexing.config import BuildConfig, Machine
 from indexing.drift import trained_index, training_record
@@ -29,20 +32,22 @@ from indexing.items import Item
 from indexing.known import KnownContents, rows_at
 from indexing.places import Places
 from indexing.plan import plan_build
-from indexing.room import require_room
+from indexing.room import GO_ON, require_room
 from indexing.scan import read_scan, write_items
-from indexing.shards import explained
-from indexing.sources import Source, open_source
-from simat.embeddings import EmbeddingSet, PartReader, Rejected, read_rejected, write_rejected
+from indexing.shards import explained, write_index
+from indexing.sources import Source, open_source, other_source
+from simat.embeddings import EmbeddingSet, ImageRow, PartReader, Rejected, read_rejected, write_rejected
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
-from simat.errors import BuildError
-from simat.files import atomic, remove_leftovers, sha256_text
+from simat.errors import BuildError, SimatError
+from simat.files import remove_leftovers, sha256_text
 from simat.manifest import HEADS, EmbeddingManifest, FileEntry, IndexManifest
 from simat.progress import Progress, Silent
-from simat.selection import Selection
 from simat.types import ImageEncoder
 from simat.vectorstore import VectorStore
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LOOKED_UP = 2**20  # paths looked for in the index at a time
 REJECTED = "rejected.parquet"
@@ -88,7 +93,8 @@ def add_images(
         drop: throw away what an interrupted addition of other images has left.
 
     Raises:
-        BuildError: nothing to read, another process changes the index, or the disk is too full.
+        BuildError: nothing to read, values that the index's columns cannot hold, another process changes the index,
+            or the disk is too full.
         SpaceMismatchError: the encoder has other weights than the index was built with.
         StorageError: no index, or damaged.
     """
@@ -102,17 +108,30 @@ def add_images(
             change.abandon()
         elif not change.is_begun(what):
             refuse_unfinished(change)
-        addition = _Addition(change, images, config, machine, progress)
-        if not addition.scan(what):
-            change.abandon()
-            return Added(folder, change.manifest, known=addition.known)
-        return addition.run(encoder)
+        with _forgotten_unless_begun(change):
+            addition = _Addition(change, images, config, machine, progress)
+            if not addition.scan(what):
+                change.abandon()
+                return Added(folder, change.manifest, known=addition.known)
+            return addition.run(encoder)
 
 
 def _base(change: Change) -> str:
     """What the ids of new rows depend on; a removal meanwhile does not matter."""
     known = change.manifest
     return sha256_text(f"{known.embedding_manifest} {known.rows} {known.space}")
+
+
+@contextmanager
+def _forgotten_unless_begun(change: Change) -> Iterator[None]:
+    """Leave nothing of an addition that fails before its first part is written: it would be in the way of others."""
+    try:
+        yield
+    except (SimatError, OSError):
+        state = change.state
+        if state is not None and not any((change.folder / EMBEDDINGS / str(state["folder"])).glob("part-*")):
+            change.abandon()
+        raise
 
 
 class _Addition:
@@ -129,7 +148,7 @@ class _Addition:
         self._machine, self._progress = machine, progress
         self._folder, self._manifest = change.folder, change.manifest
         self._embeddings, self._removed = change.embeddings(), change.removed()
-        self._places = Places.of(self._embeddings)
+        self._places, self._columns = Places.of(self._embeddings), KnownColumns(self._embeddings)
         self._is_above = self._places.is_above(source.root)
         self._files = self.known = 0
 
@@ -142,7 +161,8 @@ class _Addition:
         self._progress.start("scan", None, "files")
         self._files = write_items(self._fresh(), self._folder / SCAN, self._progress)
         if not self._files + self.known:
-            raise self._nothing("no image files here", str(self._source.root))
+            raise BuildError("no image files here", got=str(self._source.root), remedy=other_source(self._source.root))
+        self._columns.check(self._folder / SCAN, self._files)
         size, free = require_room(self._folder, self._files, self._manifest.space.dim)
         if self.known:
             self._progress.note(f"{self.known:,} files are in the index already: left alone")
@@ -156,8 +176,9 @@ class _Addition:
         encoder = encoder or self._load_encoder()
         self._manifest.space.require(encoder.space)
         folder = self._change.new_folder(EMBEDDINGS)
-        embedder = _Embedder(folder, self._embeddings, self._removed, self._places, encoder, self._config.part_size)
-        done = embedder.run(self._folder / SCAN, self._files, self._machine.decoders, self._progress)
+        done = self._embedder(folder, encoder).run(
+            self._folder / SCAN, self._files, self._machine.decoders, self._progress
+        )
         rejected = [item for path in sorted(folder.glob("rejected-*.parquet")) for item in read_rejected(path)]
         images = done.rows - self._manifest.rows
         if not images and self.known:
@@ -165,7 +186,8 @@ class _Addition:
             return Added(self._folder, self._manifest, known=self.known, rejected=tuple(rejected))
         if not images:
             first = rejected[0]
-            raise self._nothing(f"none of the {self._files} new files can be read", f"{first.path!r}: {first.reason}")
+            self._change.abandon()
+            raise BuildError(f"none of the {self._files} new files can be read", got=f"{first.path!r}: {first.reason}")
         embeddings = self._embedding_manifest(folder, done, rejected)
         manifest = replace(self._sharded(embeddings), embedding_manifest=self._change.save_embeddings(embeddings))
         removed = self._removed.extended(done.rows) if self._removed.count else None
@@ -183,15 +205,21 @@ class _Addition:
     def _name(self, path: str) -> str:
         """What an image of the source is called in the index, whichever folder it was found through."""
         inside = self._places.inside(self._source.root / path) if self._is_above else None
-        return self._places.prefix(self._source.root) + path if inside is None else inside
+        return self._prefix + path if inside is None else inside
 
-    def _nothing(self, what: str, got: str) -> BuildError:
-        self._change.abandon()
-        return BuildError(what, got=got)
+    @cached_property
+    def _prefix(self) -> str:
+        """What comes before paths of the source; only where one needs it, the index gets another folder."""
+        return self._places.prefix(self._source.root)
 
     def _load_encoder(self) -> ImageEncoder:
         spec = moved_heads(self._manifest.space.encoder, self._folder / HEADS)
         return load_image_encoder(spec, self._machine.runtime(self._config.precision))
+
+    def _embedder(self, folder: Path, encoder: ImageEncoder) -> Embedder:
+        known = KnownContents(self._embeddings, self._removed)
+        size = self._config.part_size
+        return _Embedder(folder, self._embeddings, known, self._places, self._columns, encoder, size)
 
     def _embedding_manifest(self, folder: Path, done: Embedded, rejected: Sequence[Rejected]) -> EmbeddingManifest:
         known = self._embeddings.manifest
@@ -250,14 +278,14 @@ class _Embedder(Embedder):
         self,
         folder: Path,
         before: EmbeddingSet,
-        removed: Selection,
+        known: KnownContents,
         places: Places,
+        columns: KnownColumns,
         encoder: ImageEncoder,
         part_size: int,
     ) -> None:
         super().__init__(folder, before.root, encoder, part_size)
-        self._set, self._places = before, places
-        self._known = KnownContents(before, removed)
+        self._set, self._known, self._places, self._columns = before, known, places, columns
 
     def _before(self) -> Embedded:
         return Embedded(rows=len(self._set))
@@ -271,6 +299,10 @@ class _Embedder(Embedder):
 
     def _file(self, path: str) -> Path:
         return self._places.file(path)
+
+    def _described(self, part: int, rows: Sequence[ImageRow]) -> tuple[list[ImageRow], pa.Table | None]:
+        told, more = super()._described(part, rows)
+        return told, None if more is None else self._columns.fitted(more)
 
 
 class _Seen(SeenFiles):
@@ -295,8 +327,7 @@ def fill_shard(path: Path, empty: Any, blocks: Iterable[Float16[np.ndarray, "n d
 
     faiss.omp_set_num_threads(threads)
     index = faiss.clone_index(empty)
-    with explained(f"FAISS cannot make {path.name}"):
+    with explained(f"FAISS cannot make {path.name}", GO_ON):
         for block in blocks:
             index.add(block.astype(np.float32))
-        with atomic(path) as temporary:
-            faiss.write_index(index, str(temporary))
+        write_index(path, index)

@@ -12,10 +12,10 @@ from indexing.factory import empty_index, training_size
 from indexing.generations import COMPACT, Change, changing, prefixed, refuse_unfinished, require_own_embeddings
 from indexing.plan import plan_build
 from indexing.rewrite import Kept, count_duplicates, write_parts
-from indexing.room import require_room
-from indexing.shards import TRAINED, ShardBuilder
+from indexing.room import GO_ON, require_room
+from indexing.shards import TRAINED, ShardBuilder, explained, write_index
 from simat.embeddings import EmbeddingSet, PartReader
-from simat.files import atomic, sha256_file
+from simat.files import sha256_file
 from simat.manifest import NAME, IndexManifest
 from simat.progress import Progress, Silent
 from simat.selection import Selection
@@ -91,9 +91,10 @@ class _Compaction:
         return Compacted(self._folder, self._change.commit(manifest), reasons, tuple(why_train))
 
     def _begin(self, train: bool) -> None:
-        base = sha256_file(self._folder / NAME)
-        if not self._change.begin({"change": COMPACT, "base": base, "train": train}):
+        what = {"change": COMPACT, "base": sha256_file(self._folder / NAME), "train": train}
+        if not self._change.is_begun(what):
             require_room(self._folder, self._live.count, self._manifest.space.dim)
+        self._change.begin(what)
 
     def _reasons_to_train(self) -> list[str]:
         if self._retrain is False:
@@ -154,9 +155,7 @@ class _Compaction:
 
     def _keep_training(self, folder: Path) -> None:
         """Let the shards be made as the old ones were trained."""
-        import faiss
-
         path = folder / TRAINED
         if training_size(empty_index(self._manifest.space.dim, self._manifest.factory)) and not path.exists():
-            with atomic(path) as temporary:
-                faiss.write_index(trained_index(self._folder, self._manifest), str(temporary))
+            with explained(f"FAISS cannot write {TRAINED}", GO_ON):
+                write_index(path, trained_index(self._folder, self._manifest))

@@ -80,6 +80,8 @@ def _before_lists(index: Any, vectors: Float32[np.ndarray, "n d"]) -> Float32[np
     import faiss
 
     whole = faiss.downcast_index(index)
+    if isinstance(whole, faiss.IndexRefine):
+        whole = faiss.downcast_index(whole.base_index)
     if isinstance(whole, faiss.IndexPreTransform):
         chain: Any = whole.chain
         for number in range(chain.size()):

@@ -35,7 +35,9 @@ from simat.tombstones import read_removed, write_removed
 SHARDS = "shards"
 STATE, SCAN = "changing.json", "changing.parquet"  # of a change that takes long: what it is, and its list of files
 ADD, COMPACT = "add", "compact"  # changes that take long
-_OURS = re.compile(r"(part-|rejected|manifest|shard-|trained|removed-).*\.(parquet|json|faiss|bits)|\.seen\.sqlite")
+_OURS = re.compile(
+    r"(part-\d+|rejected(-\d+)?)\.parquet|manifest(-\d+)?\.json|(shard-\d+|trained)\.faiss|removed-\d+\.bits|\.seen\.sqlite"
+)
 _GENERATION = re.compile(r"g(\d{5,})")
 
 
@@ -50,7 +52,7 @@ def changing(folder: Path) -> Iterator[Change]:
 
     Raises:
         StorageError: no index, half built, damaged, or of a newer format.
-        BuildError: another process builds or changes it.
+        BuildError: another process builds or changes it, or the disk is full.
     """
     read_index_manifest(folder)
     with locked(folder):
@@ -75,7 +77,7 @@ class Change:
     @property
     def state(self) -> dict[str, Any] | None:
         """What an interrupted change has left to go on from; None where there is none."""
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, TypeError):
             return dict(json.loads((self.folder / STATE).read_bytes()))
         return None
 
@@ -152,12 +154,9 @@ class Change:
     def _tidy(self) -> None:
         """Clear away the state of a change that was committed, and files that nothing names."""
         state = self.state
-        if state is not None:
-            if not self._holds(str(state.get("folder", ""))):
-                return  # it may go on: its files stay
-            for name in (STATE, SCAN):
-                (self.folder / name).unlink(missing_ok=True)
-        self._sweep()
+        if state is None or self._holds(str(state.get("folder", ""))):
+            self.abandon()
+        # Else it may go on: its files stay.
 
     def _holds(self, name: str) -> bool:
         return any(f"{name}/" in f"/{entry.name}" for entry in self.manifest.shards)

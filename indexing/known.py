@@ -20,11 +20,14 @@ _DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 def rows_at(embeddings: EmbeddingSet, removed: Selection, paths: Collection[str]) -> Iterator[tuple[str, int]]:
-    """Every row that is not removed and has one of ``paths``: its path and id, in the order of the ids."""
+    """Every row that is not removed and has one of ``paths``: its path and id, in the order of the ids.
+
+    A row without a file has the path "", and is never found.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    wanted, first = set(paths), 0
+    wanted, first = {path for path in paths if path}, 0
     values = pa.array(sorted({split_path(path)[0] for path in wanted}), pa.string())
     for table in embeddings.tables(["path", "path_bytes"]):
         maybe = np.flatnonzero(pc.is_in(table["path"], value_set=values).to_numpy())
@@ -57,7 +60,9 @@ class KnownContents:
         self._ids, self._keys = self._ids[order], self._keys[order]
 
     def find(self, sha256: str) -> int | None:
-        """The smallest id of a row with this content; None where there is none."""
+        """The smallest id of a row with this content; None where there is none, or the content is not known."""
+        if len(sha256) != SHA_DIGITS:
+            return None
         key = np.uint64(int(sha256[:KEY_DIGITS], 16))
         first, last = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
         for id in self._ids[first:last]:  # as good as always one, or none

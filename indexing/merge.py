@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,17 @@ from indexing.rewrite import Kept, count_duplicates, write_parts
 from indexing.room import require_room
 from simat.embeddings import EmbeddingSet, PartReader, Rejected, join_path, write_rejected
 from simat.errors import BuildError, SpaceMismatchError
-from simat.files import locked, remove_leftovers, sha256_file, write_text
+from simat.files import locked, remove_leftovers, sha256_text, write_text
 from simat.heads import load_heads, save_heads
-from simat.manifest import HEADS, NAME, EmbeddingManifest, FileEntry, read_index_manifest, write_manifest
+from simat.manifest import (
+    HEADS,
+    NAME,
+    EmbeddingManifest,
+    FileEntry,
+    IndexManifest,
+    of_one_generation,
+    write_manifest,
+)
 from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
 from simat.selection import Selection
@@ -50,7 +60,7 @@ def merge_indexes(
     machine, progress = machine or Machine(), progress or Silent()
     if not sources:
         raise BuildError("give the indexes to merge, and where to")
-    opened = [_Source(folder) for folder in sources]
+    opened = [of_one_generation(folder, partial(_Source, folder)) for folder in sources]
     for one in opened[1:]:
         _require_same_space(opened[0], one)
     config = config_of(opened[0].manifest)
@@ -80,16 +90,21 @@ class _Source:
         live: the rows that are not removed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.manifest = folder, read_index_manifest(folder)
-        self.embeddings = EmbeddingSet.of_index(folder, self.manifest)
-        removed = read_removed(folder, self.manifest)
-        self.live = Selection.every(self.manifest.rows) if removed is None else ~removed
+    def __init__(self, folder: Path, manifest: IndexManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.embeddings = EmbeddingSet.of_index(folder, manifest)
+        removed = read_removed(folder, manifest)
+        self.live = Selection.every(manifest.rows) if removed is None else ~removed
 
     @property
     def space(self) -> EmbeddingSpace:
         """Where its vectors live."""
         return self.manifest.space
+
+    @property
+    def digest(self) -> str:
+        """Of its manifest as it was read, whatever has become of the index since."""
+        return sha256_text(json.dumps(asdict(self.manifest), sort_keys=True))
 
 
 def _require_same_space(first: _Source, other: _Source) -> None:
@@ -109,7 +124,7 @@ def _begin(out: Path, sources: Sequence[_Source], config: BuildConfig) -> None:
     wanted = {
         "config": config.as_dict(),
         "space": [space.encoder, space.fingerprint, space.dim, space.heads],
-        "sources": [sha256_file(source.folder / NAME) for source in sources],
+        "sources": [source.digest for source in sources],
     }
     state = out / STATE
     if state.exists():
@@ -127,7 +142,7 @@ def _write_embeddings(sources: Sequence[_Source], folder: Path, config: BuildCon
     places = Places.of(first)
     names = _Names()
     kept: list[Kept] = []
-    rejected: list[Rejected] = []
+    rejected: dict[str, Rejected] = {}
     for source in sources:
         rename = _Renaming(source.embeddings, places)
         rows = names.new(source, rename)
@@ -135,10 +150,12 @@ def _write_embeddings(sources: Sequence[_Source], folder: Path, config: BuildCon
         if again:
             progress.note(f"{again:,} images of {source.folder} are in the index already: taken once")
         kept.append(Kept(source.embeddings, rows, None if source is sources[0] else rename))
-        rejected += [Rejected(rename(item.path), item.reason) for item in source.embeddings.rejected()]
+        for item in source.embeddings.rejected():
+            name = rename(item.path)
+            rejected.setdefault(name, Rejected(name, item.reason))
     parts = write_parts(kept, folder, config.part_size, progress)
     if rejected:
-        write_rejected(folder / REJECTED, rejected)
+        write_rejected(folder / REJECTED, [*rejected.values()])
     write_manifest(
         folder,
         EmbeddingManifest(
@@ -182,15 +199,16 @@ class _Names:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        keys: list[bytes | None] = []  # None for a vector without any file
+        keys: list[pa.Array] = []
         for table in source.embeddings.tables(["path", "path_bytes"]):
             names = zip(table["path"].to_pylist(), table["path_bytes"].to_pylist(), strict=True)
-            keys += [_key(rename(join_path(shown, raw))) if shown else None for shown, raw in names]
-        digests = pa.array(keys, pa.binary(16))
-        rows = source.live.mask()
+            # A vector without any file has no key.
+            found = [_key(rename(join_path(shown, raw))) if shown else None for shown, raw in names]
+            keys.append(pa.array(found, pa.binary(16)))
+        digests, rows = pa.chunked_array(keys, pa.binary(16)), source.live.mask()
         for known in self._known:
-            rows &= ~pc.is_in(digests, value_set=known).to_numpy(zero_copy_only=False)
-        self._known.append(digests.filter(pa.array(rows)).drop_null())
+            rows &= ~pc.is_in(digests, value_set=known).to_numpy()
+        self._known.append(digests.filter(pa.array(rows)).drop_null().combine_chunks())
         return Selection.of(rows)
 
 

@@ -6,19 +6,14 @@ A killed run goes on at the part it was in, as a build does.
 from __future__ import annotations
 
 import json
-import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from indexing.build import (
     EMBEDDINGS,
-    PART_BYTES,
     REJECTED,
-    ROW_BYTES,
-    SHARD_BYTES,
     STATE,
     Built,
     complete,
@@ -27,11 +22,13 @@ from indexing.build import (
     portable,
     require_same,
 )
+from indexing.compact import config_of
 from indexing.config import BuildConfig, Machine
-from simat.embeddings import EmbeddingSet, embedding_column, write_projected
+from indexing.room import require_room
+from simat.embeddings import EmbeddingSet, embedding_column, write_projected, write_rejected
 from simat.encoders import load_tower
 from simat.errors import BuildError, SpaceMismatchError
-from simat.files import human, locked, remove_leftovers, sha256_file, sha256_text, write_text
+from simat.files import locked, remove_leftovers, sha256_file, sha256_text, write_text
 from simat.heads import Heads, load_heads, save_heads
 from simat.manifest import HEADS, NAME, EmbeddingManifest, FileEntry, read_index_manifest, write_manifest
 from simat.progress import Progress, Silent
@@ -64,7 +61,7 @@ def project_index(
         )
     embeddings = EmbeddingSet.of_index(source, manifest)
     space = portable(projected_space(manifest.space, loaded))
-    config = _config(manifest.config, heads)
+    config = replace(config_of(manifest), heads=str(heads.absolute()))
     enter(out)
     with locked(out):
         if (out / NAME).exists():
@@ -110,12 +107,6 @@ def _text_space(space: EmbeddingSpace) -> EmbeddingSpace:
     return load_tower(space.encoder).space if space.fingerprint == UNKNOWN else space
 
 
-def _config(known: Any, heads: Path) -> BuildConfig:
-    names = {field.name for field in fields(BuildConfig)}
-    config = BuildConfig(**{name: value for name, value in known.items() if name in names})
-    return replace(config, heads=str(heads.absolute()))
-
-
 def _begin(out: Path, embeddings: EmbeddingSet, name: str, config: BuildConfig, space: EmbeddingSpace) -> None:
     """Remember what this run makes, or find that an earlier one made the same."""
     wanted = {
@@ -130,9 +121,7 @@ def _begin(out: Path, embeddings: EmbeddingSet, name: str, config: BuildConfig, 
         if known.get("source") != wanted["source"]:
             raise BuildError(f"{out} was begun from another index", remedy="give a new folder")
         return
-    size, free = len(embeddings) * (ROW_BYTES + space.dim * (PART_BYTES + SHARD_BYTES)), shutil.disk_usage(out).free
-    if size > free:
-        raise BuildError("the disk is too full for this index", got=f"{human(free)} free, {human(size)} needed")
+    require_room(out, len(embeddings), space.dim)
     write_text(state, json.dumps(wanted, indent=1))
 
 
@@ -156,7 +145,7 @@ def _project(
     known = source.manifest
     rejected = None
     if known.rejected is not None:
-        shutil.copyfile(source.folder / known.rejected.name, folder / REJECTED)
+        write_rejected(folder / REJECTED, source.rejected())
         rejected = FileEntry.of(folder, REJECTED, known.rejected.rows)
     settings = config.embedding_settings()
     write_manifest(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from indexing.columns import common_schema, conformed
 from indexing.known import content_keys
 from simat.embeddings import ROW_GROUP, EmbeddingSet, PartReader, join_path, part_options, split_path
 from simat.files import atomic, remove_leftovers
@@ -46,7 +47,7 @@ def write_parts(kept: Sequence[Kept], folder: Path, part_size: int, progress: Pr
     """
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    schema = _common_schema([schema for one in kept for schema in _schemas(one.embeddings)])
+    schema = common_schema([one.embeddings for one in kept])
     tables = (conformed(table, schema) for one in kept for table in _rows(one))
     progress.start("rewrite", sum(one.rows.count for one in kept), "images")
     entries: list[FileEntry] = []
@@ -78,10 +79,6 @@ def count_duplicates(parts: PartReader) -> int:
     keys = [content_keys(table["sha256"])[1] for table in parts.tables(["sha256"])]
     found = np.concatenate([np.empty(0, np.uint64), *keys])
     return len(found) - len(np.unique(found))
-
-
-def _schemas(parts: PartReader) -> Iterator[pa.Schema]:
-    return (parts.part_schema(part) for part in range(len(parts.counts)))
 
 
 def _rows(kept: Kept) -> Iterator[pa.Table]:
@@ -121,31 +118,3 @@ def _evened(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
             waiting = [joined.slice(size)]
     if any(map(len, waiting)):
         yield pa.concat_tables(waiting)
-
-
-def _common_schema(schemas: Sequence[pa.Schema]) -> pa.Schema:
-    """Every column of any of them, ``embedding`` last; numbers of two types widen, all else becomes text."""
-    import pyarrow as pa
-
-    fields: dict[str, pa.Field] = {}
-    for schema in schemas:
-        for field in schema:
-            known = fields.setdefault(field.name, field)
-            if known.type != field.type:
-                numbers = all(pa.types.is_floating(one) or pa.types.is_integer(one) for one in (known.type, field.type))
-                fields[field.name] = known.with_type(pa.float64() if numbers else pa.string())
-    missing = {name for name in fields if not all(name in schema.names for schema in schemas)}
-    fields = {name: field.with_nullable(field.nullable or name in missing) for name, field in fields.items()}
-    last = fields.pop("embedding")
-    return pa.schema([*fields.values(), last])
-
-
-def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The same rows under another schema: columns that are missing are null."""
-    import pyarrow as pa
-
-    columns = [
-        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)

@@ -99,8 +99,7 @@ class ShardBuilder:
             progress.start("train", None, "vectors")
             with explained(f"FAISS cannot train {self._config.factory} on {len(sample)} vectors"):
                 train(self._empty, sample, self._gpus)
-                with atomic(path) as temporary:
-                    faiss.write_index(self._empty, str(temporary))
+                write_index(path, self._empty)
         return faiss.read_index(str(path))
 
     def _shard(self, number: int, start: int, trained: Any, progress: Progress) -> FileEntry:
@@ -121,8 +120,7 @@ class ShardBuilder:
             for block in self._store.blocks(start, stop):
                 index.add(block.astype(np.float32))
                 progress.advance(len(block))
-        with atomic(path) as temporary:
-            faiss.write_index(index, str(temporary))
+        write_index(path, index)
 
     def _measure(self, indexes: list[Any], progress: Progress) -> tuple[dict[str, int], dict[str, float]]:
         """Tune on one half of the held-back queries, report on the other."""
@@ -154,12 +152,26 @@ class ShardBuilder:
         return np.concatenate(taken)
 
 
+def write_index(path: Path, index: Any) -> None:
+    """Write a FAISS index, whole or not at all.
+
+    Raises:
+        RuntimeError: FAISS cannot: for :func:`explained`.
+    """
+    import faiss
+
+    with atomic(path) as temporary:
+        faiss.write_index(index, str(temporary))
+        # FAISS keeps to itself that the disk was too full for the last bytes; what lacks them cannot be read.
+        faiss.read_index(str(temporary), faiss.IO_FLAG_MMAP_IFC)
+
+
 @contextmanager
-def explained(what: str) -> Iterator[None]:
+def explained(what: str, remedy: str = "free the disk, or try --factory Flat") -> Iterator[None]:
     """Turn FAISS's errors, of which a full disk is one, into :class:`BuildError`."""
     try:
         yield
     except RuntimeError as error:
         # "Error in FUNCTION at FILE:LINE: Error: 'CONDITION' failed: REASON"
         reason = str(error).strip().splitlines()[-1].rpartition(" failed: ")[2]
-        raise BuildError(what, got=reason, remedy="free the disk, or try --factory Flat") from error
+        raise BuildError(what, got=reason, remedy=remedy) from error

@@ -22,8 +22,9 @@ import numpy as np
 from jaxtyping import Float16, Float32, Int
 
 from simat.errors import QueryError, StorageError
-from simat.files import atomic
+from simat.files import atomic, file_state
 from simat.manifest import NAME, EmbeddingManifest, FileEntry, IndexManifest, read_embedding_manifest
+from simat.mapping import MappedFile
 from simat.vectors import to_half
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 256  # rows read to fetch one: small enough for queries, large enough for scans
 OPEN_PARTS = 256
+HELD_PARTS = 8192  # mapped, as those of VectorStore are: a process may have 65,530 maps, a reload takes them twice
 METADATA = ["path", "path_bytes", "sha256", "width", "height", "caption"]
 FIXED = frozenset({"id", *METADATA, "embedding"})
 REMEMBERED_GROUPS = 1024  # row groups whose metadata is kept: some 40 MB
@@ -197,7 +199,8 @@ class PartReader:
         self._bounds = [int(end) for end in self._ends]  # the same as plain numbers: quicker, one at a time
         self._counts = [entry.rows for entry in entries]
         self._lock = threading.Lock()
-        self._states = {path: _state(path) for path in self._paths}
+        self._held: dict[Path, MappedFile] = {}
+        self._states = {path: file_state(path) for path in self._paths}
         self._open = lru_cache(maxsize=OPEN_PARTS)(self._open_part)
         self._metadata = lru_cache(maxsize=REMEMBERED_GROUPS)(self._read_metadata)
 
@@ -268,19 +271,24 @@ class PartReader:
             return self._open(self._paths[part]).read([*names], use_threads=False)
 
     def hold(self) -> None:
-        """Open the first ``OPEN_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""
-        for path in self._paths[:OPEN_PARTS]:
+        """Map the first ``HELD_PARTS`` parts: whatever becomes of the folder, these go on being read as they are."""
+        for path in self._paths[:HELD_PARTS]:
             with self._lock:
-                self._open(path)
+                self._held[path] = self._held.get(path) or self._mapped(path)
 
     def _open_part(self, path: Path) -> pq.ParquetFile:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if _state(path) != self._states[path]:
+        held = self._held.get(path) or self._mapped(path)
+        return pq.ParquetFile(pa.BufferReader(pa.py_buffer(held.bytes)))
+
+    def _mapped(self, path: Path) -> MappedFile:
+        if file_state(path) != self._states[path]:
             raise StorageError(
                 "the index has changed on disk", got=path.name, remedy="open it again; a server: POST …/reload"
             )
-        return pq.ParquetFile(path, memory_map=True)
+        return MappedFile(path)
 
     def _place(self, id: int) -> tuple[int, int, int]:
         """Part, row group and row in it of an image."""
@@ -349,12 +357,3 @@ def embedding_column(table: pa.Table) -> Float16[np.ndarray, "n d"]:
     column = table["embedding"].combine_chunks()
     flat: Float16[np.ndarray, " m"] = column.flatten().to_numpy()
     return flat.reshape(-1, column.type.list_size)
-
-
-def _state(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns

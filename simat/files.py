@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import uuid
@@ -13,6 +14,9 @@ import platformdirs
 
 from simat.errors import BuildError
 
+FileState = tuple[int, int, int]
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
@@ -23,6 +27,15 @@ def sha256_file(path: Path) -> str:
 def sha256_text(text: str) -> str:
     """SHA-256 of a text's UTF-8 bytes, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_state(path: Path) -> FileState | None:
+    """What changes with a file: its number, its size, and when it was written; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @contextmanager
@@ -59,11 +72,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the only writer's lock of ``folder``; the kernel frees it when the process dies.
 
     Raises:
-        BuildError: another process holds it.
+        BuildError: another process holds it, or the disk has filled up under its holder.
     """
     import fcntl
 
-    with (folder / ".lock").open("w") as file:
+    with _told_when_full(folder), (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -71,6 +84,20 @@ def locked(folder: Path) -> Iterator[None]:
                 "another process is building here", got=str(folder), remedy="wait for it or stop it"
             ) from error
         yield
+
+
+@contextmanager
+def _told_when_full(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise BuildError(
+            f"cannot write any more: {os.strerror(error.errno)}",
+            got=str(folder),
+            remedy="make room, and give the same command again: it goes on where it was",
+        ) from error
 
 
 def human(count: int) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from simat.errors import StorageError
 from simat.files import sha256_file, write_text
 from simat.types import EmbeddingSpace
 
+T = TypeVar("T")
 M = TypeVar("M", "EmbeddingManifest", "IndexManifest")
 FORMAT_VERSION = 2  # version 1, which is still written where it says all, knows no generations
 NAME = "manifest.json"
@@ -160,6 +161,22 @@ def read_index_manifest(folder: Path) -> IndexManifest:
         return _build(IndexManifest, document)
 
 
+def of_one_generation(folder: Path, read: Callable[[IndexManifest], T]) -> T:
+    """What ``read`` makes of the index in ``folder``; it is asked again where the index is changed meanwhile.
+
+    Raises:
+        StorageError: as :func:`read_index_manifest` and ``read`` do, where nothing has changed.
+    """
+    while True:
+        manifest = read_index_manifest(folder)
+        try:
+            return read(manifest)
+        except StorageError:
+            if read_index_manifest(folder) == manifest:
+                raise
+            # Files of the old generation are gone.
+
+
 def read_embedding_manifest(folder: Path, name: str = NAME) -> EmbeddingManifest:
     """Read and check ``folder/name``, the manifest of an embedding set; raises as :func:`read_index_manifest` does."""
     document = _read(folder, "embeddings", name)
@@ -172,6 +189,8 @@ def read_embedding_manifest(folder: Path, name: str = NAME) -> EmbeddingManifest
 def _read(folder: Path, kind: str, name: str = NAME) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
+        if name != NAME:
+            raise StorageError(f"{name} is missing", got=str(folder), remedy="build the index again")
         if (folder / "building.json").is_file():
             raise StorageError(
                 "the index is half built", got=str(folder), remedy="run the same 'simat index build' again to resume"

@@ -15,7 +15,7 @@ from simat.embeddings import EmbeddingSet, ImageRow
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import QueryError, StorageError
 from simat.gpu import on_gpus, parse_devices
-from simat.manifest import HEADS, IndexManifest, read_embedding_manifest, read_index_manifest
+from simat.manifest import HEADS, IndexManifest, of_one_generation, read_embedding_manifest, read_index_manifest
 from simat.searcher import Searcher, open_shards, require_faiss
 from simat.selection import Selection
 from simat.tombstones import read_removed
@@ -114,14 +114,7 @@ def open_index(folder: Path, root: Path | None = None, options: RuntimeOptions |
         SpaceMismatchError: the shards and the embedding set are of different spaces.
     """
     require_faiss()
-    while True:
-        manifest = read_index_manifest(folder)
-        try:
-            return _open(folder, manifest, root, options or RuntimeOptions())
-        except StorageError:
-            if read_index_manifest(folder) == manifest:
-                raise
-            # It was changed in this very moment, and files of the old generation are gone.
+    return of_one_generation(folder, lambda manifest: _open(folder, manifest, root, options or RuntimeOptions()))
 
 
 def _open(folder: Path, manifest: IndexManifest, root: Path | None, options: RuntimeOptions) -> Opened:

@@ -147,6 +147,16 @@ def test_spread_sees_vectors_as_the_lists_do(tmp_path: Path) -> None:
     assert 0 < value < 1
 
 
+def test_spread_sees_vectors_as_lists_below_a_refinement_do(tmp_path: Path) -> None:
+    index = vector_index(tmp_path / "index", noise(200), 64, 200, factory="PCA8,IVF4,Flat,RFlat")
+    opened = open_index(index)
+    value = spread(trained_index(index, opened.manifest), opened.embeddings, Selection.every(200), 0)
+    assert value is not None
+    assert 0 < value < 1
+    remove_images(index, ids=np.arange(9))
+    assert compact_index(index, ONE, retrain=False).manifest.rows == 191
+
+
 def test_training_is_renewed_when_images_lie_farther_from_the_centroids(tmp_path: Path) -> None:
     near = noise(1, seed=7) + 0.05 * noise(200, seed=8)
     vectors = np.concatenate([near / np.linalg.norm(near, axis=1, keepdims=True), noise(200, seed=9)])
@@ -170,6 +180,16 @@ def test_training_is_renewed_when_another_factory_suits_the_size(tmp_path: Path)
     empty = trained_index(opened.folder, opened.manifest)
     reasons = reasons_to_train(opened.manifest, config, empty, opened.embeddings, Selection.every(120))
     assert reasons == ["120 images are better searched with Flat than with IVF4,Flat"]
+
+
+def test_a_compaction_without_room_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = vector_index(tmp_path / "index", noise(50))
+    remove_images(index, ids=np.array([3]))
+    before = contents(index)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 100))
+    with pytest.raises(BuildError, match=r"the disk is too full for this index; got 100 B free"):
+        compact_index(index, ONE)
+    assert contents(index) == before
 
 
 def test_compact_tells_why(tmp_path: Path) -> None:

@@ -63,7 +63,10 @@ def test_what_nobody_names_is_swept_and_what_is_not_ours_stays(index: Path) -> N
     ):
         (index / name).parent.mkdir(exist_ok=True)
         (index / name).write_bytes(b"left over")
-    mine = {"notes.txt": b"mine", "shards/notes.txt": b"mine", "g00001.txt": b"mine"}
+    mine = dict.fromkeys(["notes.txt", "shards/notes.txt", "g00001.txt"], b"mine")
+    mine |= dict.fromkeys(
+        ["rejected_by_me.json", "part-list.parquet", "manifest-old.json", "shard-notes.faiss"], b"mine"
+    )
     for name, data in mine.items():
         (index / name).write_bytes(data)
     named = contents(vector_index(index.parent / "again", noise(30)))
@@ -148,11 +151,14 @@ def test_a_change_of_no_index_leaves_no_trace(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
-def test_a_damaged_state_counts_as_none(index: Path) -> None:
-    (index / "changing.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[1]", "3", ""])
+def test_a_damaged_state_counts_as_none(index: Path, text: str) -> None:
+    (index / "changing.json").write_text(text)
+    (index / "changing.parquet").write_bytes(b"its list of files")
     with changing(index) as change:
         assert change.state is None
         refuse_unfinished(change)
+    assert not [*index.glob("changing.*")]
 
 
 def test_names_of_generations_sort() -> None:
