@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 
 from indexing.generations import changing
 from indexing.known import content_keys
@@ -128,11 +128,10 @@ class _Finder:
             first += len(table)
         order = order[known[order]]
         by_key = order[np.argsort(keys[order], kind="stable")]
-        start = 0
-        for end in [*(np.flatnonzero(np.diff(keys[by_key])) + 1).tolist(), len(by_key)]:
-            if end - start > 1:
-                yield from self._same_files(by_key[start:end])
-            start = end
+        ends = np.flatnonzero(np.diff(keys[by_key])) + 1
+        runs = np.stack([np.concatenate([[0], ends]), np.concatenate([ends, [len(by_key)]])], axis=1)
+        for start, end in runs[runs[:, 1] - runs[:, 0] > 1].tolist():
+            yield from self._same_files(by_key[start:end])
 
     def _same_files(self, ids: Int64[np.ndarray, " n"]) -> Iterator[tuple[int, int]]:
         firsts: dict[str, int] = {}
@@ -145,8 +144,9 @@ class _Finder:
         batch = batch[self._left[batch]]
         if not len(batch):
             return
-        for id, near in zip(batch.tolist(), self._near(self._embeddings.vectors(batch)), strict=True):
-            for other, score in near:
+        for id, near in zip(batch.tolist(), self._near(batch, FIRST_K, MOST_K), strict=True):
+            whole = len(near) < MOST_K or not self._left[id]
+            for other, score in near if whole else self._near(np.array([id]), MOST_K, len(self._opened))[0]:
                 if not self._left[id]:  # a copy of one before it
                     break
                 if other != id and self._left[other]:
@@ -154,20 +154,29 @@ class _Finder:
                     self._take(kept, copy, score, found)
 
     def _take(self, kept: int, copy: int, score: float, found: dict[int, list[Copy]]) -> None:
-        """Make an image a copy of another, together with the exact copies that it has itself."""
+        """Make an image a copy of another, with the exact copies that it has; those that are near to it are left."""
+        copies = found.pop(copy, [])
+        self._left[[one.id for one in copies if one.kind == NEAR]] = True
         self._left[copy] = False
-        taken = [Copy(copy, NEAR, score), *(Copy(one.id, NEAR, score) for one in found.pop(copy, []))]
-        found.setdefault(kept, []).extend(taken)
+        exact = [Copy(one.id, NEAR, score) for one in copies if one.kind == EXACT]
+        found.setdefault(kept, []).extend([Copy(copy, NEAR, score), *exact])
 
-    def _near(self, vectors: Float32[np.ndarray, "n d"]) -> list[list[tuple[int, float]]]:
-        """All images above the threshold for each vector, best first, with their scores."""
-        near: list[list[tuple[int, float]]] = [[]] * len(vectors)
-        asked, k, rows = np.arange(len(vectors)), FIRST_K, len(self._opened)
+    def _near(self, ids: Int64[np.ndarray, " n"], first: int, most: int) -> list[list[tuple[int, float]]]:
+        """The images above the threshold for each of ``ids``, best first, with their scores.
+
+        Args:
+            ids: of images.
+            first: so many are looked for at first, and more where all of them are above the threshold.
+            most: where as many are found, there may be more.
+        """
+        vectors = self._embeddings.vectors(ids)
+        near: list[list[tuple[int, float]]] = [[]] * len(ids)
+        asked, k, rows = np.arange(len(ids)), first, len(self._opened)
         while len(asked):
             hits = self._opened.searcher.search(vectors[asked], min(k, rows))
             above = (hits.ids >= 0) & (hits.scores >= self._threshold)
-            for place, ids, scores, good in zip(asked.tolist(), hits.ids, hits.scores, above, strict=True):
-                near[place] = [*zip(ids[good].tolist(), np.minimum(scores[good], 1).tolist(), strict=True)]
-            asked = asked[above[:, -1]] if k < min(rows, MOST_K) else asked[:0]  # there may be more of them
+            for place, found, scores, good in zip(asked.tolist(), hits.ids, hits.scores, above, strict=True):
+                near[place] = [*zip(found[good].tolist(), np.minimum(scores[good], 1).tolist(), strict=True)]
+            asked = asked[above[:, -1]] if k < min(rows, most) else asked[:0]
             k *= 4
         return near

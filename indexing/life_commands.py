@@ -120,12 +120,13 @@ def duplicates(
     from indexing.duplicates import find_duplicates, remove_duplicates
     from simat.opened import open_index
 
-    opened = open_index(index)
     with progress() as bars:
         gone = None
         if remove:
             groups, gone = remove_duplicates(index, threshold, bars)
+            opened = open_index(index)
         else:
+            opened = open_index(index)
             groups = find_duplicates(opened, threshold, bars)
     count = sum(len(group.copies) for group in groups)
     if json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +85,10 @@ def read_ids(file: Path) -> Int64[np.ndarray, " n"]:
         BuildError: it cannot be read, or a line is no id.
     """
     ids = []
-    for number, line in enumerate(_lines(file), 1):
-        try:
-            ids.append(int(line))
-        except ValueError as error:
-            raise BuildError(f"line {number} of {file} is no id", got=repr(line)) from error
+    for number, line in _lines(file):
+        if not re.fullmatch(r"\s*-?\d{1,30}\s*", line, re.ASCII):
+            raise BuildError(f"line {number} of {file} is no id", got=repr(line), remedy="give one id a line")
+        ids.append(int(line))
     wrong = next((id for id in ids if not 0 <= id < 2**63), None)
     if wrong is not None:
         raise BuildError(f"{file} names an image that cannot be", got=wrong)
@@ -101,15 +101,16 @@ def read_paths(file: Path) -> list[str]:
     Raises:
         BuildError: it cannot be read.
     """
-    return [*_lines(file)]
+    return [line for _, line in _lines(file)]
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
     try:
-        lines = [os.fsdecode(line) for line in file.read_bytes().split(b"\n")]
+        lines = [os.fsdecode(line).removesuffix("\r") for line in file.read_bytes().split(b"\n")]
     except OSError as error:
         raise BuildError(f"cannot read the list: {error.strerror}", got=str(file)) from error
-    return [line.removesuffix("\r") for line in lines if line.strip()]
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _where(change: Change, text: str) -> Selection:

@@ -33,5 +33,6 @@ def read_removed(folder: Path, manifest: IndexManifest) -> Selection | None:
     except QueryError as error:
         raise StorageError(f"{path.name} is of another index", got=error.got, remedy="build the index again") from error
     if removed.count != manifest.removed.rows:
-        raise StorageError(f"{path.name} is of another index", got=f"{removed.count} removed rows")
+        got = f"{removed.count} removed rows instead of {manifest.removed.rows}"
+        raise StorageError(f"{path.name} is of another index", got=got, remedy="build the index again")
     return removed

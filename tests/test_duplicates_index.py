@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,9 @@ from simat.errors import BuildError
 from simat.manifest import EmbeddingManifest, FileEntry, write_manifest
 from simat.opened import Opened, open_index
 from simat.progress import Silent
+from simat.searcher import Searcher, open_shards
+from simat.selection import Selection
+from simat.types import Hits
 
 
 def index_of(folder: Path, vectors: np.ndarray, sizes: list[int], shas: list[str] | None = None) -> Path:
@@ -93,6 +97,35 @@ def test_more_copies_than_are_asked_for_at_first(tmp_path: Path, monkeypatch: py
     groups = find_duplicates(opened, progress=recorder)
     assert [(group.kept, len(group.copies)) for group in groups] == [(0, 39), (40, 39)]
     assert recorder.advanced == {"duplicates": 80}
+
+
+def test_copies_beyond_all_that_are_asked_for_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexing.duplicates, "FIRST_K", 2)
+    monkeypatch.setattr(indexing.duplicates, "MOST_K", 8)
+    opened = open_index(index_of(tmp_path / "index", np.repeat(noise(2), 60, axis=0), [1] * 60 + [2] * 60))
+    assert [(group.kept, len(group.copies)) for group in find_duplicates(opened)] == [(0, 59), (60, 59)]
+
+
+class Forgetful(Searcher):
+    """Misses everything but itself in the neighbourhood of one image."""
+
+    def search(self, queries: np.ndarray, k: int, among: Selection | None = None) -> Hits:
+        hits = super().search(queries, k, among)
+        mine = hits.ids[:, :1] == 0
+        return Hits(
+            np.where(mine & (hits.ids != 0), -1, hits.ids), np.where(mine & (hits.ids != 0), -np.inf, hits.scores)
+        )
+
+
+def test_every_copy_is_near_to_the_image_that_stays_though_a_search_misses_some(tmp_path: Path) -> None:
+    """0 is largest and near to 1 alone; its own search misses that. 2 is near to 1, and not to 0."""
+    angles = np.radians([0, 15, 25])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    opened = open_index(index_of(tmp_path / "index", vectors, [9, 5, 1]))
+    searcher = Forgetful(open_shards(opened.folder, opened.manifest))
+    (group,) = find_duplicates(replace(opened, searcher=searcher))
+    assert (group.kept, [copy.id for copy in group.copies]) == (0, [1])
+    assert group.copies[0].score == pytest.approx(np.cos(angles[1]), abs=1e-3)
 
 
 def test_removed_images_are_nobodys_copies(tmp_path: Path) -> None:

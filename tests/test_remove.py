@@ -97,10 +97,16 @@ def test_lists_are_read_line_by_line(tmp_path: Path) -> None:
     assert read_paths(file) == ["a b.png", "sub/\udcff.png"]
 
 
-@pytest.mark.parametrize("text", ["3\nx\n", "1.5\n", "-4\n", "99999999999999999999\n"])
+@pytest.mark.parametrize("text", ["3\nx\n", "1.5\n", "-4\n", "99999999999999999999\n", "1_0\n", "²\n", "9" * 5000])
 def test_lines_that_are_no_ids_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list").write_text(text)
     with pytest.raises(BuildError, match=r"is no id|names an image that cannot be"):
+        read_ids(tmp_path / "list")
+
+
+def test_a_line_that_is_no_id_is_told_by_its_number_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("3\n\n\nx\n")
+    with pytest.raises(BuildError, match=r"line 4 of .*list is no id; got 'x'; give one id a line"):
         read_ids(tmp_path / "list")
 
 
