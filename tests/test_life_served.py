@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from helpers import ColourEncoder
 from living import ONE, built, noise, vector_index
 
 import simat
+import simat.embeddings
 from indexing.add import add_images
 from indexing.compact import compact_index
 from indexing.duplicates import remove_duplicates
@@ -106,3 +108,31 @@ def test_pictures_from_another_folder_are_shown_from_there(tmp_path: Path) -> No
     _, removed = remove_duplicates(index, 2.0)
     assert removed.count == 1
     assert len(simat.open(index, ColourEncoder())) == 8
+
+
+def test_a_generation_of_more_parts_than_are_kept_open_goes_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simat.embeddings, "OPEN_PARTS", 2)
+    index = vector_index(tmp_path / "index", noise(120))
+    with closing(Service([index])) as service:
+        engine, ids = service.engine(), np.arange(120)
+        before = engine.embeddings.vectors(ids)
+        remove_images(index, ids=np.arange(0, 120, 2))
+        compact_index(index, ONE)
+        assert engine.changed()
+        assert [row.path for row in engine.rows(ids)] == [f"{id}.png" for id in ids]
+        assert np.array_equal(engine.embeddings.vectors(ids), before)
+        assert engine.selected("path like '%7.png'").count == 12
+
+
+def test_a_reload_lets_go_of_the_old_generation(index: Path, service: Service) -> None:
+    told(service, Query(image=7, composer="image", k=5, where="width = 4"))
+    threads = threading.active_count()
+    old = [weakref.ref(part) for part in (service.engine(), service.engine().embeddings, service.engine().searcher)]
+    for generation in range(3):
+        remove_images(index, ids=np.array([generation]))
+        service.reload()
+        told(service, Query(image=7, composer="image", k=5, where="width = 4"))
+    assert [part() for part in old] == [None, None, None]
+    assert threading.active_count() <= threads

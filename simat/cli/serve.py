@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_S = 30  # for requests under way, when the server is told to stop
 INDICES_HELP = "Folders made by 'simat index build'; without any, the server draws and edits, and finds nothing."
+FOLLOW_HELP = "Look every so many seconds whether an index has changed, and open it anew."
 BACKENDS_HELP = "Those that may be used, separated by commas: retrieve, diffedit, …; all, if not given."
 
 
@@ -45,6 +46,7 @@ def serve(
     upload: Annotated[int, typer.Option(help="The greatest picture that is taken, in MiB.", min=1)] = 20,
     queue: Annotated[int, typer.Option(help="Pictures to be made that may wait.", min=1)] = 16,
     jobs: Annotated[Path | None, typer.Option(help="A folder where answers of jobs outlive the server.")] = None,
+    follow: Annotated[float, typer.Option(help=FOLLOW_HELP, show_default="never")] = 0.0,
     model: pictures.ModelOption = "scenes",
     root: RootOption = None,
     device: DeviceOption = "auto",
@@ -72,6 +74,7 @@ def serve(
         model=pictures.model_options(model, device, dtype, slicing, offload, ()),
         runtime=RuntimeOptions(precision, device, gpus=gpus),  # type: ignore[arg-type]
         root=root,
+        follow=follow,
     )
     with _listen(host, port) as listening:
         logs.configure(json_logs, log_words)

@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from simat import __version__
 from simat.server import clip_retrieval, guard, problems
 from simat.server.api import draw, edit, encode, health, images, indices, jobs, metrics, search
+from simat.server.following import Follower
 from simat.server.metrics import Counted
 from simat.server.security import Security
 from simat.server.service import Service
@@ -33,7 +34,10 @@ def create_app(service: Service, security: Security | None = None, page: bool = 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=service.warm, name="simat-warm", daemon=True).start()
+        follower = Follower(service, service.options.follow)
+        follower.start()
         yield
+        await asyncio.to_thread(follower.close)
         await asyncio.to_thread(service.close)
 
     app = FastAPIOffline("/docs", None, title="simat", version=__version__, summary=SUMMARY, lifespan=lifespan)

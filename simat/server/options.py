@@ -29,6 +29,7 @@ class ServiceOptions:
         model: which generative model draws and edits, and how it runs.
         runtime: where the encoders of the indices run.
         root: where the images are now, if they moved since the index was built.
+        follow: seconds between two looks whether an index has changed, and is to be opened anew; 0 for no look.
     """
 
     upload_bytes: int = 20 * 2**20
@@ -45,11 +46,12 @@ class ServiceOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     runtime: RuntimeOptions = field(default_factory=RuntimeOptions)
     root: Path | None = None
+    follow: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("upload_bytes", "pixels", "batch", "waiting", "queue", "workers"):
             if getattr(self, name) < 1:
                 raise SimatError(f"{name} must be at least 1", got=getattr(self, name))
-        for name in ("window", "kept"):
+        for name in ("window", "kept", "follow"):
             if not getattr(self, name) >= 0:
                 raise SimatError(f"{name} must not be negative", got=getattr(self, name))

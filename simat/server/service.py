@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from simat import plugins
 from simat.engine import Engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
 from simat.images import decode
-from simat.manifest import read_index_manifest
+from simat.manifest import of_one_generation, read_index_manifest
 from simat.searcher import Searcher
 from simat.server.batching import Closed
 from simat.server.jobs import Jobs
@@ -118,11 +119,19 @@ class Service:
             StorageError: what is in the folder now is no whole index; the old one goes on answering.
         """
         with self._reloading:
-            known, old = name or next(iter(self._places), None), self.place(name)
+            known = self.name_of(name)
             assert known is not None
-            self._places = {**self._places, known: self._place_of(self._open(old.engine.folder, old.engine))}
-            old.close()
+            self._exchange(known)
+        gc.collect()  # an engine is full of cycles: its memory and its threads would stay for long
         return self.engine(known)
+
+    def _exchange(self, name: str) -> None:
+        old = self.place(name)
+        folder = old.engine.folder
+        new = of_one_generation(folder, lambda _: self._place_of(self._open(folder, old.engine)))
+        self._places = {**self._places, name: new}
+        old.close()
+        old.join()
 
     def submit(self, name: str | None, query: Query) -> Future[Answer]:
         """Hand in a query to ``retrieve``; it is answered together with others that come with it.
