@@ -9,7 +9,7 @@ from typing import Any
 from simat.embeddings import EmbeddingSet, split_path
 from simat.errors import StorageError
 from simat.heads import load_heads
-from simat.manifest import HEADS, FileEntry, IndexManifest, read_index_manifest
+from simat.manifest import HEADS, FileEntry, IndexManifest, of_one_generation
 from simat.progress import Progress, Silent
 from simat.searcher import open_shards
 from simat.tombstones import read_removed
@@ -23,7 +23,10 @@ def describe(folder: Path) -> dict[str, Any]:
     Raises:
         StorageError: no index, half built, damaged, or of a newer format.
     """
-    manifest = read_index_manifest(folder)
+    return of_one_generation(folder, lambda manifest: _described(folder, manifest))
+
+
+def _described(folder: Path, manifest: IndexManifest) -> dict[str, Any]:
     embeddings = EmbeddingSet.of_index(folder, manifest)
     for entry in _own_files(manifest):
         entry.check_size(folder)
@@ -57,8 +60,8 @@ def columns_of(folder: Path) -> dict[str, str]:
     Raises:
         StorageError: no index, half built, damaged, or of a newer format.
     """
-    embeddings = EmbeddingSet.of_index(folder, read_index_manifest(folder))
-    return {name: str(kind) for name, kind in Columns(embeddings).types.items()}
+    types = of_one_generation(folder, lambda manifest: Columns(EmbeddingSet.of_index(folder, manifest)).types)
+    return {name: str(kind) for name, kind in types.items()}
 
 
 def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, Any]:
@@ -67,8 +70,10 @@ def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, An
     Raises:
         StorageError: the first thing that is not as the manifests say.
     """
-    progress = progress or Silent()
-    manifest = read_index_manifest(folder)
+    return of_one_generation(folder, lambda manifest: _verified(folder, manifest, progress or Silent()))
+
+
+def _verified(folder: Path, manifest: IndexManifest, progress: Progress) -> dict[str, Any]:
     embeddings = EmbeddingSet.of_index(folder, manifest)
     manifest.space.require(embeddings.manifest.space)
     files = [(folder, entry) for entry in _own_files(manifest)] + [
@@ -81,7 +86,9 @@ def verify_index(folder: Path, progress: Progress | None = None) -> dict[str, An
         progress.advance(entry.bytes)
     if manifest.space.heads is not None and (folder / HEADS).exists():
         _check_heads(folder, manifest.space)
-    open_shards(folder, manifest)
+    rows = sum(shard.ntotal for shard in open_shards(folder, manifest))
+    if rows != manifest.rows:
+        raise _of_another("shards", rows, manifest.rows)
     read_removed(folder, manifest)
     _check_ids(embeddings, manifest.rows)
     return {"index": str(folder), "files": len(files), "bytes": size, "rows": manifest.images, "whole": True}
@@ -109,9 +116,11 @@ def _check_ids(embeddings: EmbeddingSet, rows: int) -> None:
             raise StorageError(f"the ids of {entry.name} do not run on", got=_run(ids), remedy="build the index again")
         first += entry.rows
     if first != rows:
-        raise StorageError(
-            "the vectors are of another index", got=f"{first} for {rows}", remedy="build the index again"
-        )
+        raise _of_another("vectors", first, rows)
+
+
+def _of_another(what: str, got: int, rows: int) -> StorageError:
+    return StorageError(f"the {what} are of another index", got=f"{got} for {rows}", remedy="build the index again")
 
 
 def _run(ids: Any) -> str:

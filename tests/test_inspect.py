@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import faiss
+import numpy as np
 import pytest
 from building import Recorder, contents, save_blotches
 from helpers import PixelColourEncoder
+from living import noise, vector_index
 
 import simat
 from indexing.build import build_index
+from indexing.compact import compact_index
 from indexing.config import BuildConfig, Machine
-from indexing.inspect import describe, verify_index
+from indexing.inspect import columns_of, describe, verify_index
+from indexing.remove import remove_images
+from simat.embeddings import EmbeddingSet
 from simat.errors import SimatError, StorageError
+from simat.manifest import IndexManifest, read_index_manifest, write_manifest
 
 Damage = Callable[[Path], object]
 
@@ -193,3 +200,32 @@ def test_looking_changes_nothing(whole: Path) -> None:
     describe(whole)
     verify_index(whole)
     assert contents(whole) == before
+
+
+def test_verify_finds_a_shard_that_is_missing_from_the_manifest(tmp_path: Path) -> None:
+    index = vector_index(tmp_path / "index", noise(50))
+    manifest = read_index_manifest(index)
+    write_manifest(index, replace(manifest, shards=manifest.shards[:-1]))
+    with pytest.raises(StorageError, match=r"the shards are of another index; got 40 for 50; build the index again"):
+        verify_index(index)
+
+
+@pytest.mark.parametrize("look", [describe, verify_index, columns_of])
+def test_looking_while_the_index_is_changed_shows_the_new_generation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], Any]
+) -> None:
+    index, opened = vector_index(tmp_path / "index", noise(50)), EmbeddingSet.of_index
+    remove_images(index, ids=np.array([1]))
+    calls: list[int] = []
+
+    def compacted_first(folder: Path, manifest: IndexManifest) -> EmbeddingSet:
+        calls.append(manifest.generation)
+        if len(calls) == 1:
+            monkeypatch.setattr(EmbeddingSet, "of_index", opened)
+            compact_index(index, Machine(1, threads=1))
+            monkeypatch.setattr(EmbeddingSet, "of_index", compacted_first)
+        return opened(folder, manifest)
+
+    monkeypatch.setattr(EmbeddingSet, "of_index", compacted_first)
+    assert look(index)
+    assert calls == [1, 2]
