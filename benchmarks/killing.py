@@ -163,6 +163,9 @@ def prepare(place: Path, photos: Path, count: int, encoder: str) -> None:
 
 def measure(options: argparse.Namespace) -> Facts:
     rng, facts = random.Random(SEED), {}
+    unknown = [change for change in options.changes.split(",") if change not in CHANGES]
+    if unknown:
+        raise SimatError("no such change", got=", ".join(unknown), remedy=f"there are: {', '.join(CHANGES)}")
     with temporary_folder() as place, private_cache(place / "cache"):
         prepare(place, options.photos, options.files, options.encoder)
         for change in options.changes.split(","):

@@ -31,13 +31,12 @@ SHARE, PART, CENTRES, SEED = 100, 65_536, 4096, 0
 def of_photos(place: Path, photos: Path, encoder: str) -> Facts:
     """An index of photographs, to which 1 % are added."""
     chosen = [path for path in sorted(photos.rglob("*")) if path.suffix.lower() in SUFFIXES]
-    more = chosen[:: max(SHARE, 1)]
     if len(chosen) < 2 * SHARE:
         raise SimatError(f"give a folder of at least {2 * SHARE} photos", got=str(photos))
-    for path in chosen:
-        folder = place / ("more" if path in set(more) else "photos")
+    for number, path in enumerate(chosen):
+        folder = place / ("photos" if number % SHARE else "more")
         folder.mkdir(exist_ok=True)
-        shutil.copy(path, folder / f"{len([*folder.iterdir()]):06}{path.suffix}")
+        shutil.copy(path, folder / f"{number:06}{path.suffix}")
     machine, index = Machine(cores()), place / "index"
     build_index(index, BuildConfig(str(place / "photos"), encoder=encoder), machine)
     adding = timed(lambda: add_images(index, str(place / "more"), machine))
