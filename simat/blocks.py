@@ -20,6 +20,7 @@ MIN_BLOCK = 8192  # rows: below this, handing a block to another thread costs mo
 MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by the thousand
 SHARED = {20: 3, 128_000: 1_280}  # FAISS's limits below which every query scans for itself, and ours for one thread
 ROUNDING = 4e-6  # of a product of unit vectors, computed in whatever order
+DEPTH = "depth"  # among the search parameters: so many rows are asked for, at least, where FAISS cannot select
 SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
 
 Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
@@ -111,7 +112,8 @@ class Block:
         """Search all rows for so many that k of those chosen should be among them, where FAISS cannot select."""
         assert self.index is not None
         share = chosen.count / len(self)
-        asked = min(math.ceil(k / share) + SLACK, MAX_K if self._on_gpu else len(self))
+        asked = max(math.ceil(k / share) + SLACK, search.get(DEPTH, 0))
+        asked = min(asked, MAX_K if self._on_gpu else len(self))
         wider = widened(search, share, self._knobs)
         parameters = None if self._on_gpu else search_parameters(self.index, wider)
         scores, rows = self.index.search(queries, asked, params=parameters)

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
-from simat.blocks import Block, cut, products, search_parameters, share_scans
+from simat.blocks import DEPTH, Block, cut, products, search_parameters, share_scans
 from simat.errors import QueryError, StorageError
 from simat.recent import Recent
 from simat.selection import Selection
@@ -25,7 +25,7 @@ RERANK = "rerank"  # among the search parameters: k times as many candidates are
 FEW = 10_000  # selected rows: scoring so many takes less time than searching an index for them
 FEW_SHARE = 1 / 32  # of an exact index: rows that are gathered sooner than all are scanned
 MANY = 16 * FEW  # beyond them, an index that looks everywhere is quicker
-FARTHEST = {"nprobe": 2**31 - 1, "efSearch": 2**31 - 1}  # everywhere
+FARTHEST = {"nprobe": 2**31 - 1, "efSearch": 2**31 - 1, DEPTH: 2**31 - 1}  # everywhere
 GATHERED = 16_384  # rows scored at a time
 REMEMBERED = 8  # selections that are cut into those of the shards
 
@@ -188,13 +188,15 @@ class Searcher:
     def _completed(self, queries: np.ndarray, hits: Hits, allowed: Selection) -> Hits:
         """An approximate index may find fewer than k of the selected rows: then all of them are looked at."""
         k = hits.ids.shape[1]
-        short = (hits.ids >= 0).sum(1) < min(k, allowed.count)
+        short = _short(hits, allowed)
         if not short.any():
             return hits
         if self.exact or (self._store is not None and allowed.count <= MANY):
             whole = self._exactly(queries[short], k, allowed)
         else:
             whole = self._ranked(queries[short], k, allowed, FARTHEST)
+            if self._store is not None and _short(whole, allowed).any():  # a graph in pieces, or a GPU
+                whole = self._exactly(queries[short], k, allowed)
         ids, scores = hits.ids.copy(), hits.scores.copy()
         ids[short], scores[short] = whole.ids, whole.scores
         return Hits(ids, scores)
@@ -214,6 +216,11 @@ class Searcher:
                 remedy="build the index again",
             )
         return store
+
+
+def _short(hits: Hits, allowed: Selection) -> Bool[np.ndarray, " q"]:
+    """Which queries have fewer hits than there are rows for them."""
+    return np.asarray((hits.ids >= 0).sum(1) < min(hits.ids.shape[1], allowed.count))
 
 
 def _merged(found: Sequence[tuple[np.ndarray, np.ndarray]], k: int) -> Hits:
