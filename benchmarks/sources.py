@@ -2,7 +2,8 @@
 
 N distinct files are made of the photographs and packed: tars of 1,000 samples with their captions, Parquet with row
 groups of 100 and Arrow with batches of 100 rows, as ``datasets`` writes images. The rounds are interleaved; the best
-of each is told, and how much slower than the folder it is. No network runs: what is measured is all that differs.
+of each is told, and how much slower than the folder it is. No round finds a table that an earlier one has read. No
+network runs: what is measured is all that differs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.common import Facts, cores, parser, run, temporary_folder
 from indexing.scan import read_scan, write_items
 from indexing.sources import open_source
 from indexing.workers import DecodePool
+from simat import containers
 from simat.errors import BuildError
 from simat.images import ImageTransform
 from simat.types import PixelEncoder
@@ -60,6 +62,7 @@ def measure(options: argparse.Namespace) -> Facts:
 
 def timed(text: str, folder: Path, workers: int, transform: ImageTransform) -> dict[str, float]:
     """Seconds to list a source, and to decode all that it lists."""
+    containers.forget()
     started = time.perf_counter()
     source = open_source(text)
     files = write_items(source.items(), folder / "scan.parquet")

@@ -15,14 +15,16 @@ from typing import Any
 from indexing.config import SHARD_SETTINGS, BuildConfig, Machine
 from indexing.embed import Embedded, Embedder
 from indexing.factory import empty_index
+from indexing.room import require_room
 from indexing.scan import write_items
 from indexing.shards import TRAINED, ShardBuilder
 from indexing.sources import Source, open_source, other_source
+from indexing.sources.folder import Folder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of, moved_heads
 from simat.errors import BuildError
-from simat.files import human, locked, remove_leftovers, write_text
+from simat.files import locked, remove_leftovers, write_text
 from simat.gpu import parse_devices
 from simat.heads import load_heads, save_heads
 from simat.manifest import (
@@ -38,7 +40,6 @@ from simat.progress import Progress, Silent
 from simat.searcher import require_faiss
 from simat.types import EmbeddingSpace, ImageEncoder
 
-ROW_BYTES, PART_BYTES, SHARD_BYTES = 200, 2, 4  # metadata per image; a number in a part, and at most in a shard
 STATE, SCAN, EMBEDDINGS, SHARDS, REJECTED = "building.json", "scan.parquet", "embeddings", "shards", "rejected.parquet"
 
 
@@ -134,26 +135,21 @@ class _Build:
             known: dict[str, Any] = json.loads(state.read_bytes())
             other_shards = allow_other_shards(self._folder, known["config"], self._config)
             require_same(known, wanted, self._folder)
+            self._root = Path(known.get("root", self._root))  # the list is relative to it, whatever the source says now
             if other_shards:
-                write_text(state, json.dumps({**wanted, "files": known["files"]}, indent=1))
+                write_text(state, json.dumps({**known, **wanted}, indent=1))
             return int(known["files"])
         self._progress.start("scan", None, "files")
         files = write_items(self._source.items(), self._folder / SCAN, self._progress)
-        if bad := self._source.bad_sidecars:
-            self._progress.note(f"{bad:,} files beside images say nothing that can be read: left out")
+        if unread := self._source.unread:
+            self._progress.note(f"{unread:,} files beside images, or values of tables, cannot be read: left out")
         if not files:
-            raise NothingToIndexError("no image files here", got=self._config.photos, remedy=other_source(self._root))
-        self._announce(files)
-        write_text(state, json.dumps({**wanted, "files": files}, indent=1))
+            remedy = other_source(self._root) if isinstance(self._source, Folder) else None
+            raise NothingToIndexError("no image files here", got=self._config.photos, remedy=remedy)
+        size, free = require_room(self._folder, files, space.dim)
+        self._progress.note(f"{files:,} image files: the index will take about {size}, {free} are free")
+        write_text(state, json.dumps({**wanted, "files": files, "root": str(self._root)}, indent=1))
         return files
-
-    def _announce(self, files: int) -> None:
-        """Say how large the index will be; refuse what the disk cannot hold before any work is done."""
-        size = files * (ROW_BYTES + self._space.dim * (PART_BYTES + SHARD_BYTES))
-        free = shutil.disk_usage(self._folder).free
-        self._progress.note(f"{files:,} image files: the index will take about {human(size)}, {human(free)} are free")
-        if size > free:
-            raise BuildError("the disk is too full for this index", got=f"{human(free)} free, {human(size)} needed")
 
     def _embed(self, files: int) -> None:
         folder = self._folder / EMBEDDINGS

@@ -13,9 +13,12 @@ import os
 import resource
 import signal
 import sys
+import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 import numpy as np
 from jaxtyping import UInt8
@@ -51,17 +54,32 @@ def decode_file(path: str, transform: ImageTransform | None) -> tuple[Decoded, U
         pixels = transform.pixels(picture) if transform else np.asarray(picture)
     except ImageError as error:
         return Decoded(reason=str(error)), None
+    except MemoryError:
+        return Decoded(reason="it takes more memory than a decoder has"), None
     return Decoded(hashlib.sha256(data).hexdigest(), width, height, pixels.shape), pixels
 
 
 def serve(connection: Connection) -> None:
     """Answer messages until the other end closes."""
     transform: ImageTransform | None = connection.recv()
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            answers = [decode_file(path, transform) for path in connection.recv()]
+    messages: SimpleQueue[Sequence[str] | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, messages), daemon=True).start()
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        while (paths := messages.get()) is not None:
+            answers = [decode_file(path, transform) for path in paths]
             connection.send([record for record, _ in answers])
             connection.send_bytes(b"".join(pixels.tobytes() for _, pixels in answers if pixels is not None))
+
+
+def _receive(connection: Connection, messages: SimpleQueue[Sequence[str] | None]) -> None:
+    """Take messages as they come: one of long names fills the socket, and the pool reads no answer while it sends."""
+    try:
+        while True:
+            messages.put(connection.recv())
+    except (EOFError, OSError):  # the build is gone
+        pass
+    finally:
+        messages.put(None)
 
 
 def main() -> None:

@@ -141,7 +141,7 @@ class Embedder:
                 for path, (record, pixels) in zip(paths, outcomes, strict=True):
                     builder.add(path, record, pixels)
                     progress.advance(1)
-                vectors = builder.vectors(self._earlier(done))
+                vectors = builder.vectors(self._earlier(done) if builder.has_copies else None)
                 self._settle(builder.rows, builder.rejected, vectors, builder.duplicates, done)
 
     def _before(self) -> Embedded:
@@ -227,6 +227,11 @@ class PartBuilder:
         """Rows whose bytes were seen before."""
         return sum(source != self._first_id + row for row, source in enumerate(self._source))
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether there are copies of images in the parts before this one."""
+        return any(source < self._first_id for source in self._source)
+
     def add(self, path: str, record: Decoded, pixels: Pixels | None) -> None:
         """Take the next file of the part."""
         if pixels is None:
@@ -240,8 +245,8 @@ class PartBuilder:
             if len(self._batch) == self._batch_size:
                 self._submit()
 
-    def vectors(self, earlier: PartReader) -> Float32[np.ndarray, "n d"]:
-        """One row per image of the part; ``earlier`` holds the parts before it."""
+    def vectors(self, earlier: PartReader | None = None) -> Float32[np.ndarray, "n d"]:
+        """One row per image of the part; ``earlier`` holds the parts before it, None where there are no copies."""
         if self._batch:
             self._submit()
         while self._running:
@@ -253,8 +258,11 @@ class PartBuilder:
                 vectors[row] = next(fresh)
             elif source >= self._first_id:
                 vectors[row] = vectors[source - self._first_id]
-            else:
-                vectors[row] = earlier.vectors(np.array([source]))[0]
+        if self.has_copies:
+            assert earlier is not None
+            sources = np.array(self._source)
+            copies = np.flatnonzero(sources < self._first_id)
+            vectors[copies] = earlier.vectors(sources[copies])  # at once: each row group is read once
         return vectors
 
     def _submit(self) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SIDECARS = (".txt", ".json")
 MOST_COLUMNS = 256
+DEEPEST = 32  # documents inside one another
 CAPTIONS = ("caption", "text")
 BOOL, INT, FLOAT, TEXT = "bool", "int64", "double", "string"
 Facts = Mapping[str, Any]
@@ -39,10 +40,15 @@ class Columns:
     """The columns that the facts of many pictures need, in the order in which they turn up, each of one type.
 
     Numbers widen from int64 to double; of everything else that differs, texts are made.
+
+    Attributes:
+        types: by name.
+        too_many: whether there were more than ``MOST_COLUMNS``.
     """
 
     def __init__(self, types: Mapping[str, str] | None = None) -> None:
         self.types = dict(types or {})
+        self.too_many = False
 
     def add(self, facts: Facts) -> None:
         """Take note of one picture's facts; after ``MOST_COLUMNS`` columns, new ones are left out."""
@@ -50,7 +56,9 @@ class Columns:
             kind, known = _kind(value), self.types.get(name)
             if known is None and len(self.types) < MOST_COLUMNS:
                 self.types[name] = kind
-            elif known is not None and known != kind:
+            elif known is None:
+                self.too_many = True
+            elif known != kind:
                 self.types[name] = FLOAT if {known, kind} == {INT, FLOAT} else TEXT
 
     def table(self, facts: Sequence[Facts]) -> pa.Table:
@@ -112,10 +120,11 @@ def from_json(text: str | None) -> Facts:
     return dict(json.loads(text)) if text else {}
 
 
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(prefix: str, values: Mapping[str, Any], depth: int = 1) -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(f"{prefix}{name}_", value)
+            if depth < DEEPEST:
+                yield from _flat(f"{prefix}{name}_", value, depth + 1)
         elif (simple := _simple(value)) is not None:
             yield f"{prefix}{name}", simple
 

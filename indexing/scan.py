@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexing.items import Columns, Item, from_json, sidecars, to_json
+from indexing.items import MOST_COLUMNS, Columns, Item, from_json, sidecars, to_json
 from simat.embeddings import join_path, split_path
 from simat.errors import BuildError
 from simat.files import atomic
@@ -31,7 +31,7 @@ def walk(root: Path) -> Iterator[str]:
     """Relative paths of files with an image suffix, sorted by name within each folder, folders after files.
 
     Links to files are followed, links to folders are not: a loop cannot be entered. Memory grows with the largest
-    single folder only. A folder below ``root`` that may not be read is given as if it were a file.
+    single folder only. A folder below ``root`` that cannot be read is given as if it were a file.
 
     Raises:
         BuildError: ``root`` is no folder that can be read.
@@ -45,15 +45,24 @@ def walk_with_sidecars(root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     Returns:
         Paths of images, each with the paths of what lies beside it, by suffix (one of ``SIDECARS``).
     """
-    try:
-        yield from _walk(os.fspath(root), "")
-    except OSError as error:
-        raise BuildError(f"cannot read the folder: {error.strerror}", got=error.filename) from error
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            images, inside = _listed(root, folder)
+        except OSError as error:
+            if not folder:
+                raise BuildError(f"cannot read the folder: {error.strerror}", got=error.filename) from error
+            images, inside = [(folder.rstrip("/"), {})], []  # the decoder will say what is wrong with it
+        yield from images
+        folders += reversed(inside)
 
 
-def _walk(root: str, prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _listed(root: Path, prefix: str) -> tuple[list[tuple[str, dict[str, str]]], list[str]]:
+    """The images of one folder with what lies beside them, and the folders in it; both sorted."""
+    images: list[tuple[str, dict[str, str]]] = []
     folders = []
-    with os.scandir(Path(root, prefix)) as entries:
+    with os.scandir(root / prefix) as entries:
         ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
     names = {entry.name for entry in ordered}
     for entry in ordered:
@@ -61,12 +70,8 @@ def _walk(root: str, prefix: str) -> Iterator[tuple[str, dict[str, str]]]:
         if entry.is_dir(follow_symlinks=False):
             folders.append(path + "/")
         elif Path(entry.name).suffix.lower() in SUFFIXES and not _leads_to_folder(entry):
-            yield path, sidecars(path, lambda beside: beside.rpartition("/")[2] in names)
-    for folder in folders:
-        try:
-            yield from _walk(root, folder)
-        except PermissionError:  # listed with what cannot be read: the decoder will say so
-            yield folder.rstrip("/"), {}
+            images.append((path, sidecars(path, lambda beside: beside.rpartition("/")[2] in names)))
+    return images, folders
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -108,6 +113,8 @@ def write_items(items: Iterable[Item], path: Path, progress: Progress | None = N
             count += len(chunk)
             progress.advance(len(chunk))
         writer.add_key_value_metadata({_COLUMNS: json.dumps(columns.types)})
+    if columns.too_many:
+        progress.note(f"more than {MOST_COLUMNS} columns of facts: those that turned up last are left out")
     return count
 
 

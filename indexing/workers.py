@@ -54,7 +54,9 @@ class Worker:
     def start(cls, transform: ImageTransform | None) -> Worker:
         """Start a process; it inherits one end of a socket and nothing else."""
         ours, theirs = Pipe()
-        arguments = [sys.executable, "-c", "from indexing.decoder import main; main()", str(theirs.fileno())]
+        # -P: or else a numpy.py in the folder it is started in would be run.
+        program = "from indexing.decoder import main; main()"
+        arguments = [sys.executable, "-P", "-c", program, str(theirs.fileno())]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(arguments, pass_fds=[theirs.fileno()], env=environment)
         theirs.close()

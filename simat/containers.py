@@ -59,8 +59,10 @@ def size_of(path: Path) -> int:
         found = split(path)
         if found is None:
             raise _unreadable(path, error) from error
-        container, inner = found
-        return _member(container, inner)[1] if _is_tar(container) else len(_inside(container, inner, 2**63))
+        if _is_tar(found[0]):
+            return _member(*found)[1]
+        held = _row(*found)
+        return len(held) if isinstance(held, bytes) else size_of(held)
 
 
 def split(path: Path) -> tuple[Path, str] | None:
@@ -92,6 +94,12 @@ def table(path: Path) -> Table:
         ImageError: missing.
     """
     return _table(path, _state(path))
+
+
+def forget() -> None:
+    """Close and forget what was opened: the next one to ask reads it anew."""
+    _tar_table.cache_clear()
+    _table.cache_clear()
 
 
 _tar_table = lru_cache(OPEN_TARS)(lambda path, state: TarTable.of(path))
@@ -129,16 +137,11 @@ def _inside(container: Path, inner: str, limit: int) -> bytes:
                 return os.pread(file.fileno(), size, start)
         except OSError as error:
             raise _unreadable(container, error) from error
-    data, path = _of_row(_value(container, inner))
-    if data is not None:
-        _check_size(len(data), limit)
-        return data
-    if path is None:
-        raise ImageError("the row holds no image", got=f"{container.name}/{inner}")
-    followed = container.parent / path
-    if split(followed) is not None:  # a row that names a row could go on for ever
-        raise ImageError("the row names a file inside another one", got=f"{container.name}/{inner}")
-    return read_bytes(followed, limit)
+    held = _row(container, inner)
+    if not isinstance(held, bytes):
+        return read_bytes(held, limit)
+    _check_size(len(held), limit)
+    return held
 
 
 def _member(container: Path, inner: str) -> tuple[int, int]:
@@ -149,6 +152,19 @@ def _member(container: Path, inner: str) -> tuple[int, int]:
     if member.problem is not None:
         raise ImageError(member.problem, got=inner)
     return member.start, member.size
+
+
+def _row(container: Path, inner: str) -> bytes | Path:
+    """What a row holds: a picture, or the path of its file."""
+    data, path = _of_value(_value(container, inner))
+    if data is not None:
+        return data
+    if path is None:
+        raise ImageError("the row holds no image", got=f"{container.name}/{inner}")
+    followed = container.parent / path
+    if split(followed) is not None:  # a row that names a row could go on for ever
+        raise ImageError("the row names a file inside another one", got=f"{container.name}/{inner}")
+    return followed
 
 
 def _value(container: Path, inner: str) -> Any:
@@ -165,7 +181,7 @@ def _value(container: Path, inner: str) -> Any:
         raise ImageError(error.what, got=error.got) from error
 
 
-def _of_row(value: Any) -> tuple[bytes | None, str | None]:
+def _of_value(value: Any) -> tuple[bytes | None, str | None]:
     """Bytes or path of a picture, from the value of its column."""
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")

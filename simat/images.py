@@ -51,6 +51,7 @@ _BROKEN = (
     OverflowError,
     ZeroDivisionError,
     AttributeError,
+    RuntimeError,
     struct.error,
 )
 

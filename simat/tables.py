@@ -74,8 +74,9 @@ class Table:
             ImageError: no such row or column.
             StorageError: the file is damaged.
         """
-        if column not in self.schema.names:
-            raise ImageError(f"no column {column!r}", got=self.path.name)
+        if self.schema.names.count(column) != 1:
+            several = column in self.schema.names
+            raise ImageError(f"{'several columns' if several else 'no column'} {column!r}", got=self.path.name)
         with self._lock, _readable(self.path):
             cursor = self._cursors.setdefault(column, _Cursor(self._file, column))
             return cursor.value(row)
@@ -99,7 +100,8 @@ class _Cursor:
             if self._now is None:
                 raise ImageError("no such row", got=row)
         first, batch = self._now
-        return batch.column(0)[row - first].as_py()
+        # By name: of a file with a column "image.size", it comes along with "image".
+        return batch.column(self._column)[row - first].as_py()
 
 
 class _Parquet:
@@ -222,6 +224,6 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError) as error:  # text that is not UTF-8
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise StorageError("cannot read the table", got=f"{path.name}: {reason}") from error

@@ -8,6 +8,7 @@ what a header claims.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,17 @@ from pathlib import Path
 from simat.errors import ImageError
 
 BLOCK = 512
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+COMPRESSED = {  # a tar begins with a name, which may be "BZh.jpg"
+    "gzip": re.compile(rb"\x1f\x8b"),
+    "bzip2": re.compile(rb"BZh[1-9](1AY&|\x17rE8)"),
+    "xz": re.compile(rb"\xfd7zXZ"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+}
 LONGEST = 2**20  # bytes of a name or of a member's extended header
 NOT_A_PICTURE = "a tar is no picture"
 NO_END = "the tar has no end mark: it may have been cut short"
+GOES_ON = "the tar goes on after its end mark: what follows is not read"
+AFTER_END = 2**20  # bytes looked at there
 _KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe", b"S": "a sparse file"}
 _REGULAR = (b"0", b"\0", b"7")
 
@@ -79,7 +87,8 @@ class TarTable:
             member = Member(0, 0, "an absolute name inside a tar")
         elif ".." in parts or "\0" in raw:
             member = Member(0, 0, "a name inside a tar that leads out of it")
-        name = "/".join(parts)
+        # It is listed with what is wrong with it, under a name of which no path can be made that leads elsewhere.
+        name = "/".join("..." if part == ".." else part for part in parts).replace("\0", "\ufffd")
         if name and (member.problem is None or name not in self.members):
             self.members[name] = member
 
@@ -90,8 +99,8 @@ def refuse_compressed(head: bytes, name: str) -> None:
     Raises:
         ImageError: pictures in it cannot be reached without unpacking all before them.
     """
-    for magic, kind in COMPRESSED.items():
-        if head.startswith(magic):
+    for kind, magic in COMPRESSED.items():
+        if magic.match(head):
             raise ImageError(
                 f"a tar compressed with {kind} cannot be read in place", got=name, remedy="unpack it to a plain .tar"
             )
@@ -114,6 +123,8 @@ def _walk(file: int) -> Iterator[tuple[str, Member]]:
         if len(header) < BLOCK:
             raise TarDamageError("the tar is cut short inside a header")
         if not any(header):
+            if os.pread(file, AFTER_END, place).strip(b"\0"):
+                raise TarDamageError(GOES_ON)
             return
         size = _checked_size(header, place)
         start, kind = place + BLOCK, header[156:157]

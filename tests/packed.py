@@ -74,3 +74,9 @@ def pack_arrow(path: Path, columns: Mapping[str, Any], batch: int = 4, stream: b
     with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=batch)
     return path
+
+
+def not_utf8(*texts: str | bytes) -> pa.Array:
+    """A column of text of which some is not UTF-8."""
+    raw = pa.array([text if isinstance(text, bytes) else text.encode() for text in texts], pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())

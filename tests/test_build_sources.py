@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
+import tarfile
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,7 @@ from building import (
 )
 from fastapi.testclient import TestClient
 from helpers import ColourEncoder, PixelColourEncoder
-from packed import IMAGE, pack_arrow, pack_parquet, pack_tar, picture, samples
+from packed import IMAGE, not_utf8, pack_arrow, pack_parquet, pack_tar, picture, samples, special, structs
 
 import simat as front
 from indexing.build import build_index
@@ -195,26 +198,58 @@ def test_a_tar_cut_short_gives_what_is_whole_and_says_the_rest(place: Path, tmp_
 
 
 def test_a_tar_of_traps_gives_its_one_picture(tmp_path: Path) -> None:
-    import tarfile
-
-    from packed import special
-
+    nul, huge = special("nul.png", tarfile.REGTYPE), special("huge.png", tarfile.REGTYPE)
+    nul.pax_headers, huge.size = {"path": "n\0ul.png"}, 10**12
     traps = {
         "/etc/abs.png": picture(1),
         "../up.png": picture(2),
         "link.png": special("link.png", tarfile.SYMTYPE, "/etc/passwd"),
         "tty.png": special("tty.png", tarfile.CHRTYPE),
-        "good.png": picture(3),
+        "sparse.png": special("sparse.png", tarfile.GNUTYPE_SPARSE),
+        "nul.png": nul,
+        f"{'long' * 50}/good.png": picture(3),
+        "picture.png": b"\x1f\x8b" + b"a tar inside gzip",
     }
-    built = make(tmp_path / "index", str(pack_tar(tmp_path / "t.tar", traps)))
-    assert built.manifest.rows == 1
+    path = pack_tar(tmp_path / "t.tar", traps)
+    path.write_bytes(path.read_bytes().rstrip(b"\0") + bytes(-len(path.read_bytes().rstrip(b"\0")) % 512))
+    with path.open("ab") as file:
+        file.write(huge.tobuf(tarfile.GNU_FORMAT) + b"far fewer bytes")
+    built = make(tmp_path / "index", str(path))
+    assert [
+        row.path for row in EmbeddingSet(tmp_path / "index" / "embeddings").rows(np.arange(built.manifest.rows))
+    ] == [f"t.tar/{'long' * 50}/good.png"]
     assert [(item.path, item.reason.partition(";")[0]) for item in built.rejected] == [
         ("t.tar/etc/abs.png", "an absolute name inside a tar"),
-        ("t.tar/../up.png", "a name inside a tar that leads out of it"),
+        ("t.tar/.../up.png", "a name inside a tar that leads out of it"),
         ("t.tar/link.png", "a link inside a tar"),
         ("t.tar/tty.png", "a device inside a tar"),
+        ("t.tar/sparse.png", "a sparse file inside a tar"),
+        ("t.tar/n\ufffdul.png", "a name inside a tar that leads out of it"),
+        ("t.tar/picture.png", "not an image in a format we read"),
+        ("t.tar/huge.png", "the tar is cut short inside this file"),
+        ("t.tar", "the tar is cut short inside a file"),
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "t.tar"]
+
+
+def test_a_table_of_traps_gives_its_one_picture(tmp_path: Path) -> None:
+    (tmp_path / "far.png").write_bytes(picture(1))
+    pack_tar(tmp_path / "t.tar", {"in.png": picture(2)})
+    os.mkfifo(tmp_path / "pipe")
+    # The first one stays inside: the others are read through their rows.
+    named = ["gone.png", "../far.png", "/dev/zero", "../pipe", "..", "traps.parquet/1", "../t.tar/in.png", "a\0b"]
+    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p" / "traps.parquet", {"path": named})))
+    embeddings = EmbeddingSet(tmp_path / "index" / "embeddings")
+    assert embeddings.root == tmp_path / "p"
+    assert [row.path for row in embeddings.rows(np.arange(built.manifest.rows))] == ["traps.parquet/1"]
+    assert [(item.path, item.reason.partition(";")[0]) for item in built.rejected] == [
+        ("gone.png", "cannot read the file: No such file or directory"),
+        ("traps.parquet/2", "not a regular file"),
+        ("traps.parquet/3", "not a regular file"),
+        ("traps.parquet/4", "a folder that cannot be read"),
+        ("traps.parquet/6", "the row names a file inside another one"),
+        ("traps.parquet/7", "cannot read the file: embedded null byte"),
+    ]
 
 
 def test_rows_without_pictures_are_rejected(tmp_path: Path) -> None:
@@ -227,11 +262,110 @@ def test_rows_without_pictures_are_rejected(tmp_path: Path) -> None:
     assert reasons == [(f"p.parquet/{row}", "the row holds no image") for row in (1, 2, 3)]
 
 
+def test_values_that_are_none_are_told_and_cost_no_picture(tmp_path: Path) -> None:
+    columns = {"image": structs([0, 1]), "caption": not_utf8("zero", b"\xff")}
+    recorder = Recorder.new()
+    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p.parquet", columns)), recorder=recorder)
+    assert built.manifest.rows == 2
+    assert "1 files beside images, or values of tables, cannot be read: left out" in recorder.notes
+
+
+def test_a_path_that_is_no_text_is_rejected_without_the_end_of_a_decoder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture(0))
+    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p.parquet", {"path": not_utf8("a.png", b"\xff")})))
+    assert built.manifest.rows == 1
+    assert [(item.path, item.reason.partition(":")[0]) for item in built.rejected] == [
+        ("p.parquet/1", "cannot read the table; got p.parquet")
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.parquet"])
+def test_a_file_without_pictures_gets_no_advice_for_folders(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    pack_tar(path, {}) if path.suffix == ".tar" else pack_parquet(path, {"image": structs([])})
+    with pytest.raises(BuildError, match=rf"^no image files here; got {path}$"):
+        make(tmp_path / "index", str(path))
+
+
+FULL = r"cannot write any more: No space left on device; got .*; make room, and give the same command again: it goes on"
+
+
+class Filling(Recorder):
+    """Lets the disk be full from some stage on: one file of that stage is ``/dev/full``."""
+
+    full: dict[str, Path]
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        super().start(stage, total, unit)
+        if (path := self.full.get(stage)) is not None:
+            path.with_name(f".{path.name}.full.tmp").symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize("kind", ["tars", "parquet"], indirect=True)
+@pytest.mark.parametrize(
+    ("stage", "name"),
+    [
+        ("scan", "scan.parquet"),
+        ("scan", "building.json"),
+        ("embed", "embeddings/part-000000.parquet"),
+        ("embed", "embeddings/part-000002.parquet"),
+        ("embed", "embeddings/manifest.json"),
+        ("measure", "manifest.json"),
+    ],
+)
+def test_a_disk_that_fills_up_loses_nothing(
+    place: Path, kind: str, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str
+) -> None:
+    recorder = Filling.new()
+    recorder.full = {stage: tmp_path / "index" / name}
+    with monkeypatch.context() as patch, pytest.raises(BuildError, match=FULL):
+        patch.setattr("simat.files.uuid.uuid4", lambda: SimpleNamespace(hex="full"))
+        make(tmp_path / "index", SOURCES[kind](place), recorder=recorder)
+    assert not [path for path in tmp_path.rglob("*.tmp") if path.is_symlink()]
+    make(tmp_path / "index", SOURCES[kind](place))
+    assert same_contents(tmp_path / "index", index)
+
+
+@pytest.mark.parametrize("kind", ["tars", "parquet"], indirect=True)
+def test_a_build_in_too_little_room_ends_in_one_line_wherever_it_is(
+    place: Path, kind: str, index: Path, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    said = set()
+    for size in (100, 1000, 2000, 3000, 3500, 4000, 4500, 5000, 10_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            make(tmp_path / "index", SOURCES[kind](place))  # each goes on where the one before had to end
+        except BuildError as error:
+            assert error.got is not None
+            assert error.remedy is not None
+            said.add(error.what.partition(":")[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot write any more" in said
+    make(tmp_path / "index", SOURCES[kind](place))
+    assert same_contents(tmp_path / "index", index)
+
+
+def test_an_interrupted_build_goes_on_in_the_root_of_its_list(tmp_path: Path) -> None:
+    for seed in range(6):
+        (tmp_path / "p" / "sub").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / "sub" / f"{seed}.png").write_bytes(picture(seed))
+    inside = [f"sub/{seed}.png" for seed in range(6)]
+    table = pack_parquet(tmp_path / "p" / "t.parquet", {"path": inside})
+    with pytest.raises(Interrupted):
+        make(tmp_path / "index", str(table), CountingEncoder(4))
+    pack_parquet(table, {"path": ["/far/away.png"]})
+    built = make(tmp_path / "index", str(table))
+    assert (built.manifest.rows, built.rejected) == (6, [])
+    assert EmbeddingSet(tmp_path / "index" / "embeddings").root == tmp_path / "p"
+
+
 def test_documents_that_say_nothing_are_told(tmp_path: Path) -> None:
     files = {**samples(0, 2), "0001.json": b"{"}
     recorder = Recorder.new()
     make(tmp_path / "index", str(pack_tar(tmp_path / "t.tar", files)), recorder=recorder)
-    assert "1 files beside images say nothing that can be read: left out" in recorder.notes
+    assert "1 files beside images, or values of tables, cannot be read: left out" in recorder.notes
 
 
 def test_only_a_damaged_tar_is_one_line(tmp_path: Path) -> None:
@@ -246,7 +380,7 @@ def test_the_command_takes_several_sources_and_columns(place: Path, tmp_path: Pa
         tars = place / "00000.tar", place / "00001.tar"
         ran = here(capsys, "index", "build", *tars, tmp_path / "index", "--encoder", "colours", "--json")
         assert (ran.json["images"], ran.json["duplicates"], ran.json["rejected"]) == (COUNT - 1, 1, 1)
-        chosen = "--image-column", "image", "--caption-column", "seed", "--encoder", "colours", "--json"
+        chosen = "--image-column", "image", "--caption-column", "caption", "--encoder", "colours", "--json"
         ran = here(capsys, "index", "build", place / "rows.parquet", tmp_path / "other", *chosen)
         assert ran.json["images"] == COUNT - 1
         again = here(capsys, "index", "build", place / "rows.parquet", tmp_path / "other", "--encoder", "colours")

@@ -157,3 +157,28 @@ def test_many_threads_read_one_table(place: Path) -> None:
         thread.join()
     assert wrong == []
     assert containers.table(place / "b.parquet") is containers.table(place / "b.parquet")
+
+
+def test_the_size_of_a_file_that_a_row_names_is_told_without_reading_it(tmp_path: Path) -> None:
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**40)
+    path = pack_parquet(tmp_path / "paths.parquet", {"file_name": ["huge.png"]})
+    assert size_of(path / "0") == 2**40
+    with pytest.raises(ImageError, match="larger than 1 MiB; got 1048576 MiB"):
+        read_bytes(path / "0", LIMIT)
+
+
+@pytest.mark.parametrize("named", ["/dev/zero", "pipe", ".", "..", "/", "a\0b", "x" * 5000, "paths.parquet/0"])
+def test_what_a_row_names_is_a_file_or_refused(tmp_path: Path, named: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    path = pack_parquet(tmp_path / "paths.parquet", {"file_name": [named]})
+    for read in (lambda: read_bytes(path / "0", LIMIT), lambda: load_image(path / "0")):
+        with pytest.raises(ImageError):
+            read()
+
+
+def test_what_was_opened_can_be_forgotten(tmp_path: Path) -> None:
+    path = pack_tar(tmp_path / "a.tar", {"x.png": b"one"})
+    known = tar_table(path)
+    containers.forget()
+    assert tar_table(path) is not known

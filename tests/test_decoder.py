@@ -114,3 +114,14 @@ def test_main_ends_when_the_build_is_gone() -> None:
     worker = Worker.start(TRANSFORM)
     worker.connection.close()
     assert worker.process.wait(timeout=20) == 0
+
+
+def test_decode_file_that_takes_too_much_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_blotches(tmp_path, 1)
+
+    def exhausted(path: str) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr("indexing.decoder.read_bytes", exhausted)
+    record, pixels = decode_file(str(tmp_path / "0000.png"), TRANSFORM)
+    assert (record.reason, pixels) == ("it takes more memory than a decoder has", None)

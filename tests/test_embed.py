@@ -145,3 +145,21 @@ def test_seen_files_gives_the_first_id_of_every_hash(tmp_path_factory: pytest.Te
     assert [seen.first(sha, id) for id, sha in enumerate(shas)] == [known.setdefault(s, i) for i, s in enumerate(shas)]
     seen.close()
     assert not path.exists()
+
+
+def test_copies_of_earlier_parts_are_read_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = save_blotches(tmp_path / "photos", 8)
+    for seed in range(8):
+        shutil.copy(root / f"{seed:04}.png", root / f"copy{7 - seed}.png")
+    asked: list[list[int]] = []
+    vectors = PartReader.vectors
+
+    def watched(reader: PartReader, ids: np.ndarray) -> np.ndarray:
+        asked.append(ids.tolist())
+        return vectors(reader, ids)
+
+    monkeypatch.setattr(PartReader, "vectors", watched)
+    done = embed(root, tmp_path / "set", PixelColourEncoder(), 8)
+    assert asked == [[7, 6, 5, 4, 3, 2, 1, 0]]  # nothing for the first part, one question for the second
+    _, found = rows_of(tmp_path / "set", done)
+    assert np.array_equal(found[8:], found[:8][::-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simat.errors import BuildError
-from simat.files import atomic, cache_folder, locked, remove_leftovers, sha256_file, sha256_text, write_text
+from simat.files import atomic, cache_folder, file_state, locked, remove_leftovers, sha256_file, sha256_text, write_text
 
 
 @given(st.text())
@@ -26,6 +27,17 @@ def test_sha256_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 9000
     (tmp_path / "x").write_bytes(data)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(data).hexdigest()
+
+
+def test_the_state_of_a_file_changes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert file_state(path) is None
+    states = []
+    for text in ("old", "new", "newer"):
+        write_text(path, text)
+        states.append(file_state(path))
+    assert file_state(path) == states[-1]
+    assert len({*states, None}) == 4
 
 
 def test_atomic_replaces_the_file_on_success(tmp_path: Path) -> None:
@@ -111,3 +123,27 @@ def test_cache_folder_is_the_users_own_without_the_variable(tmp_path: Path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "simat"
     assert os.access(tmp_path / "simat", os.W_OK)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_locked_says_what_to_do_about_a_full_disk(tmp_path: Path, number: int) -> None:
+    message = rf"cannot write any more: {os.strerror(number)}; got .*; make room, and give the same command again"
+    with pytest.raises(BuildError, match=message), locked(tmp_path):
+        raise OSError(number, "whatever a library says")
+
+
+def test_locked_lets_other_errors_of_the_system_through(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), locked(tmp_path):
+        (tmp_path / "nothing").read_bytes()
+
+
+def test_locked_knows_a_full_disk_by_what_the_kernel_and_pyarrow_say(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    full = tmp_path / "full"
+    for write in (lambda: full.write_text("x"), lambda: pq.write_table(pa.table({"x": [1]}), full)):
+        full.symlink_to("/dev/full")  # pyarrow deletes what it cannot write
+        with pytest.raises(BuildError, match="No space left on device"), locked(tmp_path):
+            write()
+        full.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexing.items import MOST_COLUMNS, Columns, described, from_json, sidecars, tidy, to_json
+from indexing.items import DEEPEST, MOST_COLUMNS, Columns, described, from_json, sidecars, tidy, to_json
 from simat.embeddings import FIXED
 
 SIMPLE = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=5))
@@ -67,6 +67,25 @@ def test_columns_are_bounded() -> None:
     for number in range(1000):
         columns.add({f"column {number}": number})
     assert [*columns.types] == [f"column {number}" for number in range(MOST_COLUMNS)]
+    assert columns.too_many
+
+
+def test_columns_are_not_too_many_for_coming_again() -> None:
+    columns = Columns()
+    for value in (1, 2.5, "x"):
+        columns.add({f"column {number}": value for number in range(MOST_COLUMNS)})
+    assert not columns.too_many
+
+
+@given(depth=st.integers(1, 400))
+def test_described_leaves_out_what_is_nested_too_deep(depth: int) -> None:
+    values: dict[str, Any] = {"x": 1}
+    for _ in range(depth):
+        values = {"a": values, "y": 2}
+    _, facts = described(values)
+    kept = min(depth, DEEPEST)
+    assert len(facts) == kept + (depth < DEEPEST)
+    assert facts["y"] == 2
 
 
 def test_described_flattens_and_leaves_out_what_no_filter_can_use() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import inspect
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from building import Recorder
 from hypothesis import given
 from hypothesis import strategies as st
 
 import indexing.scan
-from indexing.scan import read_scan, walk, write_scan
+from indexing.items import MOST_COLUMNS, Item
+from indexing.scan import read_scan, walk, write_items, write_scan
 from simat.errors import BuildError
 
 NAMES = st.binary(min_size=1, max_size=12).filter(lambda raw: b"\0" not in raw and b"/" not in raw)
@@ -130,3 +135,37 @@ def test_write_scan_of_an_empty_folder_counts_none_and_reads_back_none(tmp_path:
     (tmp_path / "photos").mkdir()
     assert write_scan(tmp_path / "photos", tmp_path / "scan") == 0
     assert read_scan(tmp_path / "scan", 0, 10) == []
+
+
+def test_walk_survives_every_folder_below_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a/1.png", "b/c/2.png", "b/3.png", "d/4.png")
+    scandir = os.scandir
+    failing = {"a": errno.EIO, "c": errno.ENAMETOOLONG, "d": errno.ENOENT}
+
+    def fail(path: Any) -> Any:
+        if (number := failing.get(Path(path).name)) is not None:
+            raise OSError(number, os.strerror(number), os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    assert list(walk(tmp_path)) == ["a", "b/3.png", "b/c", "d"]
+
+
+def test_walk_goes_as_deep_as_the_folders_do(tmp_path: Path) -> None:
+    names = ["/".join(["d"] * depth + ["x.png"]) for depth in range(0, 300, 100)]
+    touch(tmp_path, *names)
+    limit = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(len(inspect.stack()) + 150)
+        assert list(walk(tmp_path)) == names
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_write_items_tells_of_columns_that_are_left_out(tmp_path: Path) -> None:
+    for count, notes in ((MOST_COLUMNS, 0), (MOST_COLUMNS + 1, 1)):
+        recorder = Recorder([("scan", None, "files")], {}, [])
+        write_items([Item("a.png", None, {f"c{i}": i for i in range(count)})], tmp_path / "scan", recorder)
+        assert [note.startswith("more than 256 columns of facts") for note in recorder.notes] == [True] * notes

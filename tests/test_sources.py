@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from packed import IMAGE, pack_arrow, pack_parquet, pack_tar, picture, samples, special, structs
+from packed import IMAGE, not_utf8, pack_arrow, pack_parquet, pack_tar, picture, samples, special, structs
 
 from indexing.items import Item
 from indexing.scan import read_columns, read_items, read_scan, write_items
 from indexing.sources import Several, Source, absolute, open_source, other_source
 from indexing.sources.folder import Folder
 from indexing.sources.patterns import expanded
+from simat.containers import OPEN_TABLES
 from simat.errors import BuildError
 from simat.images import read_bytes
 
@@ -52,7 +54,7 @@ def test_a_document_that_is_none_costs_no_picture(tmp_path: Path, data: bytes) -
     (tmp_path / "a.json").write_bytes(data)
     folder = Folder(tmp_path)
     assert [*folder.items()] == [Item("a.png", "kept")]
-    assert folder.bad_sidecars == 1
+    assert folder.unread == 1
 
 
 def test_a_document_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_document_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.txt")
     folder = Folder(tmp_path)
     assert [*folder.items()] == [Item("a.png")]
-    assert folder.bad_sidecars == 1
+    assert folder.unread == 1
 
 
 def test_a_tar_gives_its_pictures_in_its_order(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_tar_lists_what_cannot_be_read_so_that_it_is_rejected(tmp_path: Path) 
     files = {"1.png": picture(1), "l.png": special("l.png", tarfile.SYMTYPE, "x"), "../e.png": b"x", "l.txt": b"a"}
     path = pack_tar(tmp_path / "t.tar", files)
     path.write_bytes(path.read_bytes()[: 512 * 12])  # without the end mark
-    assert [item.path for item in items(path)] == ["t.tar/1.png", "t.tar/l.png", "t.tar/../e.png", "t.tar"]
+    assert [item.path for item in items(path)] == ["t.tar/1.png", "t.tar/l.png", "t.tar/.../e.png", "t.tar"]
 
 
 def test_shards_in_braces_are_one_source(tmp_path: Path) -> None:
@@ -107,6 +109,47 @@ def test_absolute_makes_the_same_of_a_word_in_every_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     assert absolute(["a", "~/b.tar", "hf:c:train", "/d"]) == f"{tmp_path}/a::/home/me/b.tar::hf:c:train::/d"
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c:d").mkdir()
+    assert absolute(["hf:c:train", "hf:c", "hf:c:d", "hf:"]) == "::".join(
+        [f"hf:{tmp_path}/c:train", f"hf:{tmp_path}/c", f"hf:{tmp_path}/c:d", "hf:"]
+    )
+
+
+def test_absolute_takes_points_out_of_paths_but_heeds_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("photos", "more", "far/inner", "far/more"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "photos" / "link").symlink_to(tmp_path / "far" / "inner")
+    monkeypatch.chdir(tmp_path / "photos")
+    assert absolute(["../more", "../{a,b}.tar"]) == f"{tmp_path}/more::{tmp_path}/{{a,b}}.tar"
+    assert absolute(["link/../more", "link/../inner"]) == f"{tmp_path}/far/more::{tmp_path}/far/inner"
+
+
+def test_no_name_of_several_sources_leads_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed, name in enumerate(("photos", "more")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{seed}.png").write_bytes(picture(seed))
+    monkeypatch.chdir(tmp_path / "photos")
+    for text in (absolute([".", "../more"]), ".::../more"):
+        source = open_source(text)
+        assert source.root == tmp_path
+        assert [item.path for item in source.items()] == ["photos/0.png", "more/1.png"]
+
+
+def test_a_folder_inside_another_one_is_listed_once(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a/b/c", "a/b", "far")):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / f"{seed}.png").write_bytes(picture(seed))
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "far")
+    words = [str(tmp_path / name) for name in ("a/b/c", "a", "a/b", "a/link")]
+    paths = [item.path for item in items("::".join(words))]
+    assert paths == ["b/1.png", "b/c/0.png", "link/2.png"]  # a walk follows no link to a folder
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(BuildError, match=r"neither a folder nor a file; got .*a\.tar"):
+        open_source(str(tmp_path / "a.tar"))
 
 
 def test_parquet_gives_its_rows_with_their_other_columns(tmp_path: Path) -> None:
@@ -124,8 +167,6 @@ def test_parquet_gives_its_rows_with_their_other_columns(tmp_path: Path) -> None
     }
     path = tmp_path / "p.parquet"
     pack_parquet(path, columns)
-    import pyarrow.parquet as pq
-
     pq.write_table(pq.read_table(path).replace_schema_metadata(meta), path, row_group_size=2)
     assert items(path) == [
         Item("p.parquet/0", "zero", {"label": "dog", "source_id": 5, "meta_lang": "en"}),
@@ -140,6 +181,73 @@ def test_parquet_of_pictures_alone_reads_no_column_to_list_them(
     path = pack_parquet(tmp_path / "p.parquet", {"image": structs([*range(5)])})
     monkeypatch.setattr("simat.tables.Table.batches", None)
     assert [item.path for item in open_source(str(path)).items()] == [f"p.parquet/{row}" for row in range(5)]
+
+
+def test_tables_are_open_only_while_they_are_listed(tmp_path: Path) -> None:
+    for number in range(40):
+        pack_parquet(tmp_path / f"{number}.parquet", {"image": structs([number]), "n": [number]})
+    source = open_source(str(tmp_path / "{0..39}.parquet"))
+    assert opened(tmp_path) <= OPEN_TABLES
+    assert [item.facts["n"] for item in source.items()] == [*range(40)]
+    assert opened(tmp_path) <= OPEN_TABLES
+
+
+def opened(folder: Path) -> int:
+    """How many files below a folder this process has open."""
+    links = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(link.startswith(f"{folder}/") for link in links)
+
+
+def test_a_value_that_is_none_costs_no_other(tmp_path: Path) -> None:
+    columns = {
+        "image": structs([0, 1, 2]),
+        "caption": not_utf8("zero", b"\xff", "two"),
+        "date": pa.array([0, 2**60, 86400 * 10**6], pa.timestamp("us")),
+        "n": [5, 6, 7],
+    }
+    source = open_source(str(pack_parquet(tmp_path / "p.parquet", columns)))
+    for _ in range(2):
+        assert [*source.items()] == [
+            Item("p.parquet/0", "zero", {"date": "1970-01-01 00:00:00", "n": 5}),
+            Item("p.parquet/1", None, {"n": 6}),
+            Item("p.parquet/2", "two", {"date": "1970-01-02 00:00:00", "n": 7}),
+        ]
+        assert source.unread == 2
+
+
+def test_a_path_that_is_no_text_is_a_row_of_its_own(tmp_path: Path) -> None:
+    path = pack_parquet(tmp_path / "p.parquet", {"path": not_utf8("a.png", b"\xff.png", "..a.png")})
+    assert [item.path for item in open_source(str(path)).items()] == ["a.png", "p.parquet/1", "..a.png"]
+
+
+def test_columns_named_twice_are_left_out_and_not_chosen(tmp_path: Path) -> None:
+    arrays = [structs([0]), pa.array([1]), pa.array([2]), pa.array(["x"])]
+    for suffix, write in ((".parquet", pq.write_table), (".arrow", write_stream)):
+        path = tmp_path / f"a{suffix}"
+        write(pa.table(arrays, names=["image", "n", "n", "about"]), path)
+        assert items(path) == [Item(f"a{suffix}/0", None, {"about": "x"})]
+        write(pa.table(arrays, names=["n", "image", "image", "about"]), path)
+        with pytest.raises(BuildError, match=rf"several columns 'image' in a{suffix}; got n struct"):
+            open_source(str(path), image_column="image")
+
+
+def write_stream(table: pa.Table, path: Path) -> None:
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ["one", None],
+        [["one", "uno"], None],
+        pa.array(["one", None]).dictionary_encode(),
+        pa.array(["one", None], pa.large_string()),
+    ],
+)
+def test_captions_are_words_in_any_form(tmp_path: Path, captions: Any) -> None:
+    path = pack_parquet(tmp_path / "p.parquet", {"image": structs([0, 1]), "about": captions})
+    assert [item.caption for item in items(path, caption_column="about")] == ["one", None]
 
 
 def test_another_column_of_pictures_is_part_of_the_path(tmp_path: Path) -> None:
@@ -266,6 +374,7 @@ def test_what_is_no_source_is_one_line(tmp_path: Path, name: str, message: str) 
         ({"image_column": "photo"}, r"no column 'photo' in p.parquet; got image struct<.*>, n int64; name one"),
         ({"image_column": "n"}, "the column 'n' holds neither images nor paths; got int64"),
         ({"caption_column": "words"}, "no column 'words' in p.parquet"),
+        ({"caption_column": "n"}, "the column 'n' holds no words; got int64"),
     ],
 )
 def test_columns_that_are_not_there_are_one_line(tmp_path: Path, options: dict[str, str], message: str) -> None:
@@ -311,6 +420,8 @@ def test_a_folder_of_something_else_is_told_what_to_write(tmp_path: Path) -> Non
         ("{}", ["{}"]),
         ("plain", ["plain"]),
         ("{,x}", ["", "x"]),
+        ("{a..c}", ["{a..c}"]),
+        ("{0..4..2}", ["{0..4..2}"]),
     ],
 )
 def test_expanded_reads_braces_as_a_shell_does(pattern: str, words: list[str]) -> None:
@@ -338,8 +449,6 @@ def test_the_list_on_disk_gives_back_what_was_written(
 
 
 def test_a_list_of_an_older_build_is_read(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     old = pa.table({"path": ["a.png"], "path_bytes": pa.array([None], pa.binary())})
     pq.write_table(old, tmp_path / "scan.parquet")
     assert read_items(tmp_path / "scan.parquet", 0, 5) == [Item("a.png")]

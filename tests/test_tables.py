@@ -6,13 +6,14 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packed import IMAGE, pack_arrow, pack_parquet
+from packed import IMAGE, not_utf8, pack_arrow, pack_parquet
 
 from simat.errors import ImageError, StorageError
 from simat.tables import Table, image_column
@@ -157,3 +158,44 @@ def test_image_column_goes_by_type_and_then_by_name(
     fields: list[tuple[str, pa.DataType]], expected: str | None
 ) -> None:
     assert image_column(pa.schema(fields)) == expected
+
+
+@pytest.mark.parametrize("kind", [*PACK])
+def test_a_column_is_known_by_its_whole_name(tmp_path: Path, kind: str) -> None:
+    columns = {"image.size": [7, 8], "image": pa.array([b"one", b"two"]), "image.format": ["png", "png"]}
+    table = Table(PACK[kind](tmp_path / "a", columns))
+    assert [table.value(row, "image") for row in (1, 0)] == [b"two", b"one"]
+
+
+@pytest.mark.parametrize("kind", [*PACK])
+def test_two_columns_of_one_name_are_not_chosen_among(tmp_path: Path, kind: str) -> None:
+    def pack(path: Path) -> Path:
+        twice = pa.table([pa.array([b"one"]), pa.array([b"two"])], names=["image", "image"])
+        return {"parquet": write_parquet, "stream": write_stream, "file": write_file}[kind](path, twice)
+
+    with pytest.raises(ImageError, match="several columns 'image'"):
+        Table(pack(tmp_path / "a")).value(0, "image")
+
+
+def write_parquet(path: Path, table: pa.Table) -> Path:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path.with_suffix(".parquet"))
+    return path.with_suffix(".parquet")
+
+
+def write_stream(path: Path, table: pa.Table, new: Any = pa.ipc.new_stream) -> Path:
+    with new(str(path.with_suffix(".arrow")), table.schema) as writer:
+        writer.write_table(table)
+    return path.with_suffix(".arrow")
+
+
+def write_file(path: Path, table: pa.Table) -> Path:
+    return write_stream(path, table, pa.ipc.new_file)
+
+
+def test_text_that_is_not_utf8_is_one_line(tmp_path: Path) -> None:
+    table = Table(pack_parquet(tmp_path / "a.parquet", {"path": not_utf8("a.png", b"\xff\xfe.png")}))
+    assert table.value(0, "path") == "a.png"
+    with pytest.raises(StorageError, match=r"cannot read the table; got a\.parquet: 'utf-8' codec"):
+        table.value(1, "path")

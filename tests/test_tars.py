@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import os
 import tarfile
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from packed import pack_tar, special
 
 from simat.errors import ImageError
-from simat.tars import BLOCK, LONGEST, NO_END, Member, TarTable
+from simat.tars import BLOCK, GOES_ON, LONGEST, NO_END, Member, TarTable
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=40)
 NAMES = st.lists(WORDS.filter(lambda word: word not in {".", ".."}), min_size=1, max_size=6).map("/".join)
@@ -89,6 +90,7 @@ def test_directories_are_no_members(tmp_path: Path) -> None:
 def test_names_that_lead_elsewhere_have_a_problem(tmp_path: Path, name: str, problem: str) -> None:
     table = TarTable.of(pack_tar(tmp_path / "a.tar", {name: b"evil", "ok.jpg": b"fine"}))
     assert [member.problem for member in table.members.values()] == [problem, None]
+    assert not [shown for shown in table.members if shown.startswith("/") or ".." in shown.split("/")]
 
 
 def test_a_bad_name_hides_no_good_one(tmp_path: Path) -> None:
@@ -173,8 +175,8 @@ def test_a_map_of_a_sparse_file_that_never_ends_ends_with_the_tar(tmp_path: Path
     assert TarTable.of(tmp_path / "a.tar").damage == "the tar is cut short inside a header"
 
 
-def test_sizes_over_eight_gigabytes_are_read(tmp_path: Path) -> None:
-    size = 9 * 2**30
+@pytest.mark.parametrize("size", [9 * 2**30, 10**12, 2**87])
+def test_sizes_over_eight_gigabytes_are_read(tmp_path: Path, size: int) -> None:
     (tmp_path / "a.tar").write_bytes(header(b"x.jpg", b"\x80" + size.to_bytes(11, "big")) + b"x" * BLOCK)
     table = TarTable.of(tmp_path / "a.tar")
     assert table.members == {"x.jpg": Member(BLOCK, size, "the tar is cut short inside this file")}
@@ -224,3 +226,31 @@ def test_a_compressed_tar_is_refused_with_the_remedy(tmp_path: Path, mode: str, 
 def test_a_missing_tar_says_so(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot read the tar: No such file or directory; got a\.tar"):
         TarTable.of(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("padding", [0, 9 * BLOCK, 2**18])
+def test_a_tar_that_goes_on_after_its_end_says_so(tmp_path: Path, padding: int) -> None:
+    one = pack_tar(tmp_path / "a.tar", {"1.jpg": b"one"}).read_bytes()
+    two = pack_tar(tmp_path / "b.tar", {"2.jpg": b"two"}).read_bytes()
+    (tmp_path / "a.tar").write_bytes(one + bytes(padding) + two)
+    assert TarTable.of(tmp_path / "a.tar") == TarTable({"1.jpg": Member(BLOCK, 3)}, GOES_ON)
+    (tmp_path / "a.tar").write_bytes(one + bytes(padding))
+    assert TarTable.of(tmp_path / "a.tar").damage is None
+
+
+@pytest.mark.parametrize("name", ["BZh", "BZh9.jpg", "BZhang/1.jpg"])
+def test_a_name_is_no_mark_of_compression(tmp_path: Path, name: str) -> None:
+    assert [*TarTable.of(pack_tar(tmp_path / "a.tar", {name: b"x"})).members] == [name]
+
+
+def test_an_empty_file_of_bzip2_is_compressed(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(bz2.compress(b""))
+    with pytest.raises(ImageError, match="compressed with bzip2"):
+        TarTable.of(tmp_path / "a.tar")
+
+
+def test_a_name_with_a_nul_is_shown_without_it_and_has_a_problem(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("x.jpg")
+    member.pax_headers = {"path": "n\0ul.jpg"}
+    table = TarTable.of(pack_tar(tmp_path / "a.tar", {"x.jpg": member}))
+    assert table.members == {"n\ufffdul.jpg": Member(0, 0, "a name inside a tar that leads out of it")}

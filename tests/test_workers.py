@@ -6,8 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import Pipe
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from building import save_blotches
 from helpers import PixelColourEncoder, blotches
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed import pack_tar, picture
 
 import indexing.workers
 from indexing.decoder import decode_file
@@ -157,12 +162,12 @@ def test_decode_outlives_a_folder_of_poison(pictures: list[str], fragile: list[W
 def test_decode_gives_up_on_a_file_that_never_ends(
     pictures: list[str], fragile: list[Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing.workers, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(indexing.workers, "TIMEOUT_S", 4.0)
     monkeypatch.setattr(indexing.workers, "CHUNK", 2)
     paths = [*pictures[:2], "/photos/tar.png", *pictures[2:5]]
     with DecodePool(1, TRANSFORM) as pool:
         outcomes = list(pool.decode(paths))
-    assert [record.reason for record, _ in outcomes] == [None, None, "the decoder took longer than 2 s", *[None] * 3]
+    assert [record.reason for record, _ in outcomes] == [None, None, "the decoder took longer than 4 s", *[None] * 3]
 
 
 def test_pool_leaves_no_process_behind(pictures: list[str], fragile: list[Worker]) -> None:
@@ -178,3 +183,22 @@ def test_pool_stops_its_workers_when_the_reader_fails(pictures: list[str], fragi
         for _ in pool.decode(pictures * 10):
             raise RuntimeError("reader")
     assert [worker.process.returncode for worker in fragile] == [-signal.SIGKILL] * 2
+
+
+def test_decode_of_very_long_names_does_not_wait_for_itself(tmp_path: Path) -> None:
+    names = [f"{number:02}{'n' * 60_000}.png" for number in range(64)]
+    tar = pack_tar(tmp_path / "a.tar", dict.fromkeys(names, picture(0)), tarfile.GNU_FORMAT)
+    large = replace(TRANSFORM, height=256, width=256)  # answers that fill a socket, as the questions do
+    with ThreadPoolExecutor(1) as thread, DecodePool(1, large) as pool:
+        outcomes = thread.submit(lambda: list(pool.decode(f"{tar}/{name}" for name in names))).result(timeout=60)
+    assert [record.reason for record, _ in outcomes] == [None] * 64
+
+
+def test_a_decoder_runs_nothing_of_the_folder_it_is_started_in(
+    pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "hashlib", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    with DecodePool(1, TRANSFORM) as pool:
+        assert hashes(pool.decode(pictures[:1])) == [decode_file(pictures[0], TRANSFORM)[0].sha256]

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from indexing.build import (
     EMBEDDINGS,
-    PART_BYTES,
-    ROW_BYTES,
-    SHARD_BYTES,
     STATE,
     Built,
     NothingToIndexError,
@@ -28,11 +24,12 @@ from indexing.config import BuildConfig, Machine
 from indexing.exchange.importer import Importer, Wanted
 from indexing.exchange.opening import Source, open_source
 from indexing.factory import empty_index
+from indexing.room import require_room
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of
 from simat.encoders.unknown import unknown_space
 from simat.errors import BuildError, SimatError, SpaceMismatchError
-from simat.files import human, locked, remove_leftovers, sha256_text, write_text
+from simat.files import locked, remove_leftovers, sha256_text, write_text
 from simat.heads import load_heads, save_heads
 from simat.manifest import HEADS, NAME
 from simat.progress import Progress, Silent
@@ -140,8 +137,5 @@ def _begin(out: Path, source: Source, config: BuildConfig, space: EmbeddingSpace
         if other_shards:
             write_text(state, json.dumps(known, indent=1))
         return
-    rows = len(source.vectors)
-    size, free = rows * (ROW_BYTES + space.dim * (PART_BYTES + SHARD_BYTES)), shutil.disk_usage(out).free
-    if size > free:
-        raise BuildError("the disk is too full for this index", got=f"{human(free)} free, {human(size)} needed")
+    require_room(out, len(source.vectors), space.dim)
     write_text(state, json.dumps(known, indent=1))

@@ -6,7 +6,8 @@ Nothing is unpacked: :mod:`simat.containers` reads pictures where they are.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -34,8 +35,8 @@ class Source(Protocol):
     root: Path
 
     @property
-    def bad_sidecars(self) -> int:
-        """Files beside images that could not be understood, among what was listed so far."""
+    def unread(self) -> int:
+        """Files beside images and values of tables that could not be understood, among what was listed so far."""
         ...
 
     def items(self) -> Iterator[Item]:
@@ -62,19 +63,34 @@ class Several:
                 yield Item(os.fspath(prefix / item.path), item.caption, item.facts) if prefix.parts else item
 
     @property
-    def bad_sidecars(self) -> int:
-        """Files beside images that could not be understood."""
-        return sum(source.bad_sidecars for source in self._sources)
+    def unread(self) -> int:
+        """Files beside images and values of tables that could not be understood."""
+        return sum(source.unread for source in self._sources)
 
 
 def absolute(words: Sequence[str]) -> str:
     """What a command was given, as one text that means the same in any folder: paths absolute, joined by ``::``."""
-    named = [word if word.startswith(PREFIX) else os.fspath(Path(word).expanduser().absolute()) for word in words]
-    return SEPARATOR.join(named)
+    return SEPARATOR.join(_absolute_set(word) if word.startswith(PREFIX) else _absolute(Path(word)) for word in words)
+
+
+def _absolute_set(word: str) -> str:
+    spec = word.removeprefix(PREFIX)
+    folder, colon, split = (spec, "", "") if _is_folder(Path(spec)) else spec.partition(":")
+    return f"{PREFIX}{_absolute(Path(folder))}{colon}{split}" if folder and _is_folder(Path(folder)) else word
+
+
+def _absolute(path: Path) -> str:
+    """A path without ``..``, which the names of images may not hold; links are followed where they matter to it."""
+    whole = path.expanduser().absolute()
+    plain = Path(os.path.normpath(whole))
+    same = plain == whole or not _exists(str(whole)) or (_exists(str(plain)) and plain.samefile(whole))
+    return os.fspath(plain if same else whole.resolve())
 
 
 def open_source(text: str, image_column: str = "", caption_column: str = "") -> Source:
     """The images of a folder, a tar, a table or a data set, or of several joined by ``::``, each perhaps a pattern.
+
+    What is named twice is listed once, and so is a folder inside another one.
 
     Args:
         text: ``FOLDER``, ``x.tar``, ``{00000..00012}.tar``, ``x.parquet``, ``x.arrow``, ``hf:FOLDER``
@@ -86,8 +102,9 @@ def open_source(text: str, image_column: str = "", caption_column: str = "") -> 
         BuildError: nothing is there, or it cannot be read.
     """
     words = [text] if _exists(text) else text.split(SEPARATOR)
-    paths = list(dict.fromkeys(path for word in words for path in _paths(word)))
-    sources = [_open(path, image_column, caption_column) for path in paths]
+    paths = list(dict.fromkeys(Path(_absolute(path)) for word in words for path in _paths(word)))
+    folders = {path for path in paths if _is_folder(path)}
+    sources = [_open(path, image_column, caption_column) for path in paths if not _is_inside(path, folders)]
     if not sources:
         raise BuildError("no files of images", got=text)
     return sources[0] if len(sources) == 1 else Several(sources)
@@ -111,6 +128,18 @@ def _paths(word: str) -> Iterator[Path]:
         yield from (Path(one).expanduser() for one in expanded(word))
 
 
+def _is_inside(path: Path, folders: Collection[Path]) -> bool:
+    """Whether a folder is listed with another one: what is below that, and not behind a link."""
+    if path not in folders:
+        return False
+    for below, above in pairwise((path, *path.parents)):
+        if below.is_symlink():
+            return False
+        if above in folders:
+            return True
+    return False
+
+
 def _exists(word: str) -> bool:
     try:
         return Path(word).exists()
@@ -118,17 +147,23 @@ def _exists(word: str) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    path = path.expanduser()
+    return _exists(str(path)) and path.is_dir()
+
+
 def _open(path: Path, image_column: str, caption_column: str) -> Source:
-    there = _exists(str(path))
-    if there and path.is_dir():
+    if _is_folder(path):
         return Folder(path)
     kind = path.suffix.lower()
     if path.name.lower().endswith(PACKED):
         raise BuildError(
             "compressed archives cannot be read in place", got=str(path), remedy="unpack it to a plain .tar"
         )
-    if not there:
+    if not _exists(str(path)):
         raise BuildError("no such file" if kind in (TAR, *TABLES) else "no such folder of photos", got=str(path))
+    if not path.is_file():  # a pipe would be waited for
+        raise BuildError("neither a folder nor a file", got=str(path))
     if kind == TAR:
         return Tar(path)
     if kind in TABLES:

@@ -32,6 +32,6 @@ class Folder:
             yield self._sidecars.item(path, beside)
 
     @property
-    def bad_sidecars(self) -> int:
+    def unread(self) -> int:
         """Files beside images that could not be understood."""
         return self._sidecars.bad

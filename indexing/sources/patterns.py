@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from simat.errors import BuildError
 
 MOST = 100_000  # paths of one pattern
-_BRACES = re.compile(r"\{([^{}]*(?:,|\.\.)[^{}]*)\}")
 _RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+_BRACES = re.compile(rf"\{{([^{{}}]*,[^{{}}]*|{_RANGE.pattern})\}}")
 
 
 def expanded(pattern: str) -> list[str]:

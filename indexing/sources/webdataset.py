@@ -52,6 +52,6 @@ class Tar:
             yield Item(self._path.name)
 
     @property
-    def bad_sidecars(self) -> int:
+    def unread(self) -> int:
         """Files beside images that could not be understood."""
         return self._sidecars.bad
