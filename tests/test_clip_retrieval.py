@@ -20,11 +20,13 @@ from fastapi.testclient import TestClient
 from helpers import COLOURS, DIM, ColourEncoder, blotches, encoded, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from living import noise, vector_index
 from PIL import Image
 from prometheus_client import generate_latest
 
 import simat
-from simat.errors import SimatError
+from indexing.remove import remove_images
+from simat.errors import QueryError, SimatError
 from simat.server import clip_retrieval, columns, guard, problems
 from simat.server.knn import KnnRequest, fields_of
 from simat.server.options import ServiceOptions
@@ -290,6 +292,15 @@ def test_metadata_tells_columns_by_id(client: TestClient, engine: simat.Engine) 
     paths = [row.path for row in engine.embeddings.rows(np.array([3, 0, 3]))]
     assert ids(answer) == [3, 0, 3]
     assert [image["metadata"]["image_path"] for image in answer] == paths
+
+
+def test_nothing_is_told_of_removed_images(tmp_path: Path) -> None:
+    index = vector_index(tmp_path / "index", noise(20))
+    remove_images(index, ids=np.array([5]))
+    engine = simat.open(index)
+    assert [told["image_path"] for told in columns.columns(engine, [4, 6])] == ["4.png", "6.png"]
+    with pytest.raises(QueryError, match="the image with this id was removed; got 5"):
+        columns.columns(engine, [4, 5])
 
 
 @pytest.mark.parametrize("nothing", [{"ids": []}, {"ids": None}, {}])

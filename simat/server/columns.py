@@ -31,10 +31,10 @@ def columns(engine: Engine, ids: Sequence[int]) -> list[dict[str, Any]]:
         ids: of the images.
 
     Raises:
-        QueryError: an id that is not there.
+        QueryError: an id that is not there, or was removed.
     """
     told, left = [], MOST_BYTES
-    for row in engine.embeddings.rows(np.array(ids, np.int64)):
+    for row in engine.rows(np.array(ids, np.int64)):
         picture = as_jpeg(engine.embeddings, row) if left > 0 else None
         left -= len(picture or b"")
         told.append(_of_row(row, picture))
