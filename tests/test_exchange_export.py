@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from building import colour_plugin, contents, here, plugged_in, same_contents
+from columned import table_set
 from exchanging import column, content, imported, laion, stored, stranger
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,10 +24,10 @@ from indexing.exchange import writers
 from indexing.exchange.exporting import LAYOUTS, export_index
 from indexing.exchange.importing import import_index
 from indexing.exchange.paths import Relative, absolute
-from indexing.exchange.stream import RowStream, file_ranges
+from indexing.exchange.stream import GROUPS, RowStream, file_ranges
 from indexing.inspect import describe
 from indexing.project import project_index
-from simat.embeddings import EmbeddingSet, ImageRow, write_part
+from simat.embeddings import ROW_GROUP, EmbeddingSet, ImageRow, write_part
 from simat.errors import BuildError, QueryError, StorageError
 from simat.heads import save_heads
 from simat.manifest import (
@@ -290,6 +291,35 @@ def test_any_range_of_a_stream_is_what_filtering_the_whole_gives(
     assert len(stream) == len(left)
     read = [id for table in stream.read(start, start + length) for id in table["id"].to_pylist()]
     assert read == left[start : start + length]
+
+
+def test_a_range_reads_only_the_row_groups_that_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 3 * GROUPS * ROW_GROUP + 100
+    stranger(tmp_path / "laion", (rows,), lambda first, count: {"key": [str(i) for i in range(count)]})
+    embeddings = imported(tmp_path / "laion", tmp_path / "index", part_size=rows)
+    read, groups = pq.ParquetFile.read_row_groups, []
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", lambda self, g: groups.append(g[0]) or read(self, g))
+    stream = RowStream(embeddings, Selection.of_ids(np.arange(0, rows, 2), rows))
+    (table,) = stream.read(GROUPS * ROW_GROUP // 2 + 5, GROUPS * ROW_GROUP // 2 + 25)
+    first = GROUPS * ROW_GROUP + 11
+    assert table["id"].to_pylist() == [*range(first, first + 40, 2)]
+    assert groups == [GROUPS]
+
+
+def test_columns_whose_parts_differ_in_type_are_exported_as_filters_see_them(tmp_path: Path) -> None:
+    columns = {"mark": [1, 2, "x", "2"], "likes": [1, 2, 2.5, None]}
+    embeddings = table_set(tmp_path, columns, part_size=2)
+    rows = pa.concat_tables(RowStream(embeddings, None).read(0, 4))
+    assert rows["mark"].to_pylist() == ["1", "2", "x", "2"]
+    assert rows["likes"].to_pylist() == [1.0, 2.0, 2.5, None]
+
+
+def test_an_index_that_changes_during_its_export_is_one_error(tmp_path: Path) -> None:
+    embeddings = table_set(tmp_path / "set", {"width": [1, 2, 3, 4]}, part_size=2)
+    stream = RowStream(embeddings, None)
+    (tmp_path / "set" / embeddings.manifest.parts[1].name).unlink()
+    with pytest.raises(StorageError, match=r"the index has changed on disk; got part-0*1.parquet; export it again"):
+        [*stream.read(0, 4)]
 
 
 @given(st.integers(1, 50), st.integers(1, 60))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,12 @@ from hypothesis import strategies as st
 from indexing.config import BuildConfig
 from indexing.exchange import importer
 from indexing.exchange.checks import UNIT, checked
+from indexing.exchange.exporting import export_index
 from indexing.exchange.importer import Wanted
 from indexing.exchange.importing import import_index
-from indexing.exchange.segments import BLOCK
+from indexing.exchange.segments import BLOCK, Vectors, aligned
 from indexing.inspect import describe, verify_index
+from indexing.remove import remove_images
 from simat import open as open_index
 from simat.embeddings import EmbeddingSet
 from simat.encoders import load_tower
@@ -82,6 +87,28 @@ def test_unknown_encoders_of_two_folders_are_two_spaces(tmp_path: Path) -> None:
             load_tower(spec)
 
 
+def test_vectors_of_two_files_or_columns_of_one_folder_are_two_spaces(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        columns = {"one": [*halves(0, 3).astype(np.float32)], "other": [*halves(1, 3).astype(np.float32)]}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    places = [("a.parquet", "one"), ("a.parquet", "other"), ("b.parquet", "one")]
+    spaces = []
+    for number, (name, of) in enumerate(places):
+        spaces.append(imported(tmp_path / name, tmp_path / f"index {number}", column=of).manifest.space)
+    assert len({space.fingerprint for space in spaces}) == 3
+
+
+def test_vectors_of_an_unknown_encoder_are_given_a_name_by_importing_their_export(tmp_path: Path) -> None:
+    dim = ColourEncoder().space.dim
+    np.save(tmp_path / "img_emb_0.npy", halves(0, 6, dim))
+    imported(tmp_path, tmp_path / "index")
+    export_index(tmp_path / "index", tmp_path / "out", "parquet")
+    named = import_index(tmp_path / "out", tmp_path / "named", encoder=PixelColourEncoder())
+    assert named.manifest.space == PixelColourEncoder().space
+    unnamed = import_index(tmp_path / "out", tmp_path / "unnamed")
+    assert unnamed.manifest.space == open_index(tmp_path / "index").space
+
+
 def test_parts_have_the_same_bytes_however_the_rows_lie_in_files(tmp_path: Path) -> None:
     stranger(tmp_path / "a", (1000,), laion)
     stranger(tmp_path / "b", (100, 200, 700), laion)
@@ -120,6 +147,35 @@ def test_rows_are_named_by_their_numbers_where_nothing_is_known(tmp_path: Path) 
         path.rename(tmp_path / "bare" / path.name)
     (tmp_path / "bare" / "img_emb").rmdir()
     np.testing.assert_array_equal(stored(imported(tmp_path / "bare", tmp_path / "flat")), vectors)
+
+
+@given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 7))
+def test_aligned_blocks_are_the_same_rows_cut_at_the_bounds_of_parts(sizes: list[int], size: int) -> None:
+    rows = np.arange(sum(sizes), dtype=np.float32)[:, None]
+    bounds = [0, *accumulate(sizes)]
+    blocks = ((rows[a:b], pa.table({"row": rows[a:b, 0]})) for a, b in pairwise(bounds))
+    cut = [*aligned(blocks, size)]
+    assert [row for vectors, _ in cut for row in vectors[:, 0]] == rows[:, 0].tolist()
+    assert [row for _, table in cut for row in table["row"].to_pylist()] == rows[:, 0].tolist()
+    assert all(len(vectors) == len(table) and vectors[0, 0] // size == vectors[-1, 0] // size for vectors, table in cut)
+
+
+def test_a_source_is_read_once_however_many_parts_it_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = stranger(tmp_path / "laion", (5, 7), laion)
+    read, asked = Vectors.read, []
+    monkeypatch.setattr(Vectors, "read", lambda self, *given: asked.append(given) or read(self, *given))
+    index = imported(tmp_path / "laion", tmp_path / "index", part_size=3)
+    np.testing.assert_array_equal(stored(index), vectors)
+    assert asked[-1] == (0, 12) and (0, 12) not in asked[:-1]
+
+
+def test_a_source_with_fewer_rows_than_it_said_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stranger(tmp_path / "laion", (5, 7), laion)
+    read = Vectors.read
+    monkeypatch.setattr(Vectors, "read", lambda self, start, stop: read(self, start, min(stop, 10)))
+    with pytest.raises(StorageError, match=r"the files hold fewer rows than they say; got .*laion"):
+        imported(tmp_path / "laion", tmp_path / "index", part_size=4)
+    assert len([*(tmp_path / "index" / "embeddings").glob("part-*")]) == 2
 
 
 def test_files_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -177,6 +233,14 @@ def test_an_embedding_set_of_an_index_is_a_source_too(tmp_path: Path, colour_ind
     assert describe(tmp_path / "index")["fingerprint"] == before["fingerprint"]
     assert again.manifest.root == before["root"]
     assert column(again, "sha256") == column(type(again)(colour_index / "embeddings"), "sha256")
+
+
+def test_an_embedding_set_of_an_index_that_was_changed_is_refused(tmp_path: Path, colour_index: Path) -> None:
+    shutil.copytree(colour_index, tmp_path / "index")
+    remove_images(tmp_path / "index", where="id < 3")
+    with pytest.raises(StorageError, match=r"the index around these vectors has been changed; .*'simat index export"):
+        imported(tmp_path / "index" / "embeddings", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_columns_that_only_some_files_have_are_null_in_the_others(tmp_path: Path) -> None:
@@ -386,6 +450,44 @@ def test_parquet_without_the_column_lists_what_there_is(tmp_path: Path) -> None:
         imported(tmp_path, tmp_path / "index", column="b")
 
 
+def test_a_damaged_column_of_vectors_is_one_error(tmp_path: Path) -> None:
+    lists = pa.array(halves(0, 500).astype(np.float32).tolist(), pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": lists}), tmp_path / "x.parquet", compression="zstd")
+    whole = (tmp_path / "x.parquet").read_bytes()
+    (tmp_path / "x.parquet").write_bytes(whole[:4] + b"\xff" * 4000 + whole[4004:])
+    with pytest.raises(StorageError, match=r"x.parquet is damaged"):
+        imported(tmp_path, tmp_path / "index")
+
+
+def test_vectors_without_numbers_are_refused(tmp_path: Path) -> None:
+    column = pa.array([[], [1.0, 0.0]], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": column}), tmp_path / "x.parquet")
+    with pytest.raises(
+        StorageError, match=r"row 0 of x.parquet holds a vector of another dimension; got 0 instead of 2"
+    ):
+        imported(tmp_path, tmp_path / "index")
+    pq.write_table(pa.table({"embedding": column[:1]}), tmp_path / "x.parquet")
+    with pytest.raises(StorageError, match=r"no row of x.parquet has a vector"):
+        imported(tmp_path, tmp_path / "index")
+    np.save(tmp_path / "img_emb_0.npy", np.zeros((3, 0), np.float16))
+    with pytest.raises(StorageError, match=r"the vectors have no numbers; got img_emb_0.npy"):
+        imported(tmp_path, tmp_path / "index")
+
+
+def test_lance_without_the_column_or_damaged_is_one_error(tmp_path: Path) -> None:
+    lance = pytest.importorskip("lance")
+    path = tmp_path / "v.lance"
+    lance.write_dataset(pa.table({"a": [*halves(0, 500).astype(np.float32)]}), str(path))
+    with pytest.raises(
+        StorageError, match=r"v.lance has no column of vectors 'embedding'; got the columns a; .* --column"
+    ):
+        imported(path, tmp_path / "index")
+    for file in (path / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:-200])
+    with pytest.raises(StorageError, match=r"v.lance is damaged"):
+        imported(path, tmp_path / "index", column="a")
+
+
 def test_parquet_vectors_of_other_lengths_and_nulls(tmp_path: Path) -> None:
     lists = [[1.0, 0.0], None, [0.0, 1.0]]
     pq.write_table(pa.table({"embedding": pa.array(lists, pa.list_(pa.float32()))}), tmp_path / "x.parquet")
@@ -492,6 +594,19 @@ def test_other_vectors_or_settings_do_not_go_on_where_an_import_was(
         imported(tmp_path / "laion", tmp_path / "index", part_size=5)
     with pytest.raises(BuildError, match="was begun from other vectors"):
         imported(tmp_path / "laion", tmp_path / "index", normalise=True)
+    first = tmp_path / "laion" / "img_emb" / "img_emb_0.npy"
+    before, status = np.load(first), first.stat()
+    np.save(first, halves(5, 5))  # as many bytes
+    with pytest.raises(BuildError, match="was begun from other vectors"):
+        imported(tmp_path / "laion", tmp_path / "index")
+    np.save(first, before)
+    os.utime(first, ns=(status.st_atime_ns, status.st_mtime_ns))
+    imported(tmp_path / "laion", tmp_path / "index")
+    shutil.rmtree(tmp_path / "index")
+    with monkeypatch.context() as patch:
+        patch.setattr(importer, "new_part", None)
+        with pytest.raises(TypeError):
+            imported(tmp_path / "laion", tmp_path / "index")
     np.save(tmp_path / "laion" / "img_emb" / "img_emb_2.npy", halves(2, 3))
     pq.write_table(pa.table(laion(12, 3)), tmp_path / "laion" / "metadata" / "metadata_2.parquet")
     with pytest.raises(BuildError, match="was begun from other vectors"):

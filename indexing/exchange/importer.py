@@ -18,6 +18,7 @@ from indexing.exchange.opening import Source
 from indexing.exchange.parts import PartWriter, new_part
 from indexing.exchange.paths import Relative
 from indexing.exchange.pictures import Pictures
+from indexing.exchange.segments import Blocks, aligned
 from simat.embeddings import Rejected, join_path, read_rejected, write_rejected
 from simat.errors import StorageError
 from simat.files import remove_leftovers
@@ -81,19 +82,22 @@ class Importer:
     def run(self, encoder: ImageEncoder | None) -> None:
         """Write what is missing, and the manifest; the encoder, where there is one, must make these vectors."""
         remove_leftovers(self._folder)
-        starts = range(0, len(self._vectors), self._config.part_size)
+        size = self._config.part_size
+        starts = range(0, len(self._vectors), size)
         done = next((n for n in range(len(starts)) if not self._part(n).exists()), len(starts))
         if encoder is not None and self._pictures is not None and not done:
             self._compare(encoder)
         self._progress.start("import", len(self._vectors), "vectors")
+        # One stream over all parts: who begins in the middle of a row group decodes it from its start.
+        blocks = aligned(self._vectors.read(done * size, len(self._vectors)), size)
         entries: list[FileEntry] = []
         rows = 0
         for number, start in enumerate(starts):
-            stop = min(start + self._config.part_size, len(self._vectors))
+            stop = min(start + size, len(self._vectors))
             if number < done:
                 self._progress.advance(stop - start)
             else:
-                self._write(number, start, stop, rows)
+                self._write(number, start, stop, rows, blocks)
             entries.append(self._entry(number))
             rows += entries[-1].rows
         self._finish(entries, rows)
@@ -109,10 +113,13 @@ class Importer:
             require_likeness(columns, vectors, Path(self._root), encoder)
             return
 
-    def _write(self, number: int, start: int, stop: int, first_id: int) -> None:
+    def _write(self, number: int, start: int, stop: int, first_id: int, blocks: Blocks) -> None:
         rejected: list[Rejected] = []
         with new_part(self._part(number), self._columns.schema, first_id) as part:
-            for vectors, table in self._vectors.read(start, stop):
+            while start < stop:
+                vectors, table = next(blocks, (None, None))
+                if vectors is None:
+                    raise StorageError("the files hold fewer rows than they say", got=self._vectors.where)
                 self._add(part, vectors, table, start, rejected)
                 start += len(vectors)
                 self._progress.advance(len(vectors))

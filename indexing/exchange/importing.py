@@ -27,7 +27,7 @@ from indexing.factory import empty_index
 from indexing.room import require_room
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of
-from simat.encoders.unknown import unknown_space
+from simat.encoders.unknown import is_unknown, unknown_space
 from simat.errors import BuildError, SimatError, SpaceMismatchError
 from simat.files import locked, remove_leftovers, sha256_text, write_text
 from simat.heads import load_heads, save_heads
@@ -67,7 +67,7 @@ def import_index(
     settings = settings or BuildConfig("", part_size=PART_ROWS)
     source = open_source(path, wanted.column, wanted.modality)
     encoder = encoder or _loaded(wanted, settings, machine)
-    space = _space(source, wanted, encoder)
+    space = _space(source, f"{path.absolute()} {wanted.column}", encoder)
     config = replace(settings, photos=str(path.absolute()), encoder=space.encoder)
     if config.factory != "auto":
         empty_index(space.dim, config.factory)
@@ -97,20 +97,21 @@ def _loaded(wanted: Wanted, settings: BuildConfig, machine: Machine) -> ImageEnc
     return load_image_encoder(wanted.encoder, machine.runtime(settings.precision))
 
 
-def _space(source: Source, wanted: Wanted, encoder: ImageEncoder | None) -> EmbeddingSpace:
-    """Where the vectors live, as far as anyone knows."""
+def _space(source: Source, origin: str, encoder: ImageEncoder | None) -> EmbeddingSpace:
+    """Where the vectors live, as far as anyone knows: those of one ``origin`` lie in one space."""
     dim, own = source.vectors.dim, source.card.space if source.card else None
     if encoder is None:
-        return own or unknown_space(dim, str(source.folder))
+        return own or unknown_space(dim, origin)
     if encoder.space.dim != dim:
         raise SpaceMismatchError(
             f"the vectors in {source.vectors.where} are {dim}-d",
             got=f"the encoder {encoder.space}",
             remedy="name the encoder that made them with --encoder",
         )
-    if own is not None:
-        own.require(encoder.space)
-    return own or portable(encoder.space)
+    if own is None or is_unknown(own):
+        return portable(encoder.space)
+    own.require(encoder.space)
+    return own
 
 
 def _heads(source: Source, wanted: Wanted) -> Path:

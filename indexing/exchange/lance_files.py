@@ -30,18 +30,24 @@ class LanceSegment:
         self.name, self._column, self._dataset = path.name, column, opened(path)
         self.rows = int(self._dataset.count_rows())
         schema = self._dataset.schema.remove_metadata()
-        first = (batch.column(0) for batch in self._dataset.to_batches(columns=[column], limit=64)) if self.rows else ()
+        # Lance refuses an unknown column as soon as it is asked: it is not, before ours has been looked for.
+        first = (batch.column(0) for some in [self._dataset] for batch in some.to_batches(columns=[column], limit=64))
         self.dim = column_dim(schema, column, path.name, first) if self.rows else 0
         self.schema: pa.Schema = schema.remove(schema.get_field_index(column)) if self.rows else schema
         self.state = f"{path.name} {self._dataset.version} {self.rows}"
 
     def read(self, start: int, stop: int) -> Blocks:
         """See :meth:`indexing.exchange.segments.Segment.read`."""
-
         for first in range(start, stop, BLOCK):
             wanted = min(BLOCK, stop - first)
-            table: pa.Table = self._dataset.to_table(offset=first, limit=wanted)
+            table = self._table(first, wanted)
             yield list_vectors(table[self._column], self.dim, self.name, first), table.drop_columns([self._column])
+
+    def _table(self, first: int, rows: int) -> pa.Table:
+        try:
+            return self._dataset.to_table(offset=first, limit=rows)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StorageError(f"{self.name} is damaged", got=str(error).partition("\n")[0]) from error
 
 
 def opened(path: Path) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from indexing.exchange.parquet_files import batches, footer
-from indexing.exchange.segments import BLOCK, FLOATS, Blocks
+from indexing.exchange.segments import BLOCK, FLOATS, Blocks, state_of
 from simat.errors import StorageError
 
 if TYPE_CHECKING:
@@ -41,11 +41,10 @@ class NumpySegment:
         self._array = None if array.flags.c_contiguous else array
         self._type, self._offset = array.dtype, int(array.offset)
         self.schema: pa.Schema = pa.schema([])
-        self.state = f"{path.name} {path.stat().st_size}"
+        self.state = state_of(path) if metadata is None else state_of(path, metadata)
         if metadata is not None:
             known = footer(metadata)
             self.schema = known.schema_arrow.remove_metadata()
-            self.state += f" {metadata.name} {metadata.stat().st_size}"
             self._require_same_length(known.metadata.num_rows, metadata.name)
 
     def read(self, start: int, stop: int) -> Blocks:

@@ -12,7 +12,7 @@ from indexing.exchange.numpy_files import is_numpy_folder, numpy_segments
 from indexing.exchange.parquet_files import parquet_segments
 from indexing.exchange.segments import Segment, Vectors
 from simat.errors import BuildError, StorageError
-from simat.manifest import NAME, read_embedding_manifest
+from simat.manifest import NAME, read_embedding_manifest, read_index_manifest
 
 FOLDERS = {"image": "img_emb", "text": "text_emb"}
 LAYOUTS = "img_emb/*.npy with metadata/*.parquet, *.parquet with a column of vectors, or *.lance"
@@ -43,13 +43,14 @@ def open_source(path: Path, column: str = "embedding", modality: str = "image") 
 
     Raises:
         BuildError: nothing here that is known.
-        StorageError: files that are damaged, or do not fit together.
+        StorageError: files that are damaged, or do not fit together, or of an index that has been changed.
     """
     if modality not in FOLDERS:
         raise BuildError("no such modality", got=modality, remedy=f"there are: {', '.join(FOLDERS)}")
     if not path.exists():
         raise BuildError("no such folder of vectors", got=str(path))
     folder = path.absolute() if path.is_dir() else path.absolute().parent
+    _refuse_changed(folder)
     card = Card.read(folder)
     if card is not None and not card.finished:
         raise StorageError(
@@ -63,6 +64,17 @@ def open_source(path: Path, column: str = "embedding", modality: str = "image") 
             remedy="export the index again",
         )
     return Source(folder, vectors, card)
+
+
+def _refuse_changed(folder: Path) -> None:
+    """The vectors of an index that grew lie in several folders, and those of removed images are still among them."""
+    try:
+        index = read_index_manifest(folder.parent)
+    except StorageError:
+        return
+    if index.generation and folder.parent / index.embeddings == folder:
+        remedy = f"import what 'simat index export {folder.parent} OUT' writes"
+        raise StorageError("the index around these vectors has been changed", got=str(folder), remedy=remedy)
 
 
 def _segments(path: Path, column: str, modality: str) -> Sequence[Segment]:

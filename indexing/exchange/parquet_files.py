@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from indexing.exchange.segments import BLOCK, FLOATS, Blocks
+from indexing.exchange.segments import BLOCK, FLOATS, Blocks, state_of
 from simat.errors import StorageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ParquetSegment:
         first = (batch.column(0) for batch in file.iter_batches(64, columns=[column]))
         self.dim = column_dim(schema, column, path.name, first) if self.rows else 0
         self.schema: pa.Schema = schema.remove(schema.get_field_index(column)) if self.rows else schema
-        self.state = f"{path.name} {path.stat().st_size}"
+        self.state = state_of(path)
 
     def read(self, start: int, stop: int) -> Blocks:
         """See :meth:`indexing.exchange.segments.Segment.read`."""
@@ -95,7 +95,7 @@ def batches(path: Path, start: int, stop: int, columns: Sequence[str] | None = N
                 if low < high:
                     yield pa.Table.from_batches([batch.slice(low, high - low)]).replace_schema_metadata(None)
                 first += len(batch)
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise StorageError(f"{path.name} is damaged", got=str(error).splitlines()[0]) from error
 
 
@@ -149,10 +149,10 @@ def column_dim(schema: pa.Schema, column: str, name: str, pieces: Iterable[pa.Ar
         schema: of the file.
         column: holds the vectors.
         name: of the file, for messages.
-        pieces: of the column; read up to the first vector where the schema does not tell its length.
+        pieces: of the column; read up to the first vector that is not empty, where the schema does not tell its length.
 
     Raises:
-        StorageError: no such column, one of something else, or one without any vector.
+        StorageError: no such column, one of something else, one without any vector, or a damaged file.
     """
     import pyarrow as pa
 
@@ -168,11 +168,14 @@ def column_dim(schema: pa.Schema, column: str, name: str, pieces: Iterable[pa.Ar
         raise StorageError(f"the column {column!r} of {name} must hold lists of floats", got=str(kind))
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
-    for piece in pieces:
-        lengths = piece.drop_null().value_lengths()
-        if len(lengths):
-            return int(lengths[0].as_py())
-    raise StorageError(f"no row of {name} has a vector")
+    try:
+        lengths = (length for piece in pieces for length in piece.value_lengths().to_pylist() if length)
+        dim: int = next(lengths, 0)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise StorageError(f"{name} is damaged", got=str(error).partition("\n")[0]) from error
+    if not dim:
+        raise StorageError(f"no row of {name} has a vector")
+    return dim
 
 
 def _float_name(kind: pa.DataType) -> str:

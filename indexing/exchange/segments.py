@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,7 +53,8 @@ class Vectors:
         where: the folder, for messages.
 
     Raises:
-        StorageError: no vectors, segments of different dimensions, or columns whose types have nothing in common.
+        StorageError: no vectors, vectors without numbers, segments of different dimensions, or columns whose types have
+            nothing in common.
     """
 
     def __init__(self, segments: Sequence[Segment], where: str) -> None:
@@ -60,6 +62,8 @@ class Vectors:
         if not self.segments:
             raise StorageError("no vectors here", got=where)
         self.where, self.dim = where, self.segments[0].dim
+        if not self.dim:
+            raise StorageError("the vectors have no numbers", got=self.segments[0].name)
         for segment in self.segments:
             if segment.dim != self.dim:
                 raise StorageError(
@@ -89,6 +93,28 @@ class Vectors:
     def state(self) -> list[str]:
         """What changes when a file does."""
         return [segment.state for segment in self.segments]
+
+
+def aligned(blocks: Blocks, size: int) -> Blocks:
+    """The same rows in blocks none of which holds rows of two parts.
+
+    Args:
+        blocks: from the first row of a part on.
+        size: rows of a part.
+    """
+    left = size
+    for vectors, table in blocks:
+        place = 0
+        while place < len(vectors):
+            count = min(left, len(vectors) - place)
+            yield vectors[place : place + count], table.slice(place, count)
+            place, left = place + count, left - count or size
+
+
+def state_of(*paths: Path) -> str:
+    """What changes when one of the files is written again, be it with as many bytes."""
+    found = ((path.name, path.stat()) for path in paths)
+    return " ".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in found)
 
 
 def _unified(segments: Sequence[Segment]) -> pa.Schema:

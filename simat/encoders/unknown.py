@@ -40,6 +40,11 @@ def unknown_space(dim: int, origin: str) -> EmbeddingSpace:
     return EmbeddingSpace(spec, sha256_text(spec), dim)
 
 
+def is_unknown(space: EmbeddingSpace) -> bool:
+    """Whether nobody has said which encoder makes the vectors of a space."""
+    return space.encoder.partition(":")[0] == NAME
+
+
 def load(argument: str, options: RuntimeOptions) -> UnknownEncoder:
     """Entry point of ``unknown``; the argument is what :func:`unknown_space` made."""
     found = _ARGUMENT.fullmatch(argument)
