@@ -69,6 +69,17 @@ def test_decoder_takes_the_first_frame_and_turns_by_exif(decoder: Decoder) -> No
     assert decoder.decode(encoded(blotches(1, (40, 20)), "JPEG", exif=exif)).size == (20, 40)
 
 
+def test_decoder_runs_nothing_of_the_folder_that_the_server_is_started_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "struct", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    made = Decoder(PIXELS, seconds=20.0, workers=1)
+    assert same(made.decode(encoded(blotches(3))), blotches(3))
+    made.close()
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

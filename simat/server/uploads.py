@@ -180,7 +180,7 @@ class _Worker:
     def __init__(self, pixels: int, seconds: float) -> None:
         self._most, self._seconds = pixels * 3, seconds
         self._connection, theirs = Pipe()
-        arguments = [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), str(pixels), str(seconds)]
+        arguments = [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno()), str(pixels), str(seconds)]
         environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
         self._process = subprocess.Popen(
             arguments,
