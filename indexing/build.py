@@ -75,10 +75,12 @@ def build_index(
     """
     require_faiss()
     machine, progress = machine or Machine(), progress or Silent()
+    _ = machine.decoders, parse_devices(machine.gpus)  # an encoder may take long to load
     source = open_source(config.photos, config.image_column, config.caption_column)
     own = encoder is not None
     encoder = encoder or load_image_encoder(config.spec, machine.runtime(config.precision))
-    _check(config, machine, encoder)
+    if config.factory != "auto":
+        empty_index(encoder.space.dim, config.factory)  # what would be refused at the end is refused before any work
     created = enter(folder)
     with locked(folder):
         if (folder / NAME).exists():
@@ -233,13 +235,6 @@ def allow_other_shards(folder: Path, known: dict[str, Any], config: BuildConfig)
     (shards / TRAINED).unlink(missing_ok=True)
     known.update(wanted)
     return True
-
-
-def _check(config: BuildConfig, machine: Machine, encoder: ImageEncoder) -> None:
-    """Refuse before any work what would be refused at its end."""
-    _ = machine.decoders, parse_devices(machine.gpus)
-    if config.factory != "auto":
-        empty_index(encoder.space.dim, config.factory)
 
 
 def enter(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from simat.gpu import MAX_K, is_on_gpu
+from simat.gpu import MAX_K, GpuShard
 from simat.selection import Selection
 from simat.shardfiles import require_faiss
 
@@ -21,6 +21,7 @@ MAX_TIED = 4096  # equal scores followed to their end; more are blank pages by t
 SHARED = {20: 3, 128_000: 1_280}  # FAISS's limits below which every query scans for itself, and ours for one thread
 ROUNDING = 4e-6  # of a product of unit vectors, computed in whatever order
 DEPTH = "depth"  # among the search parameters: so many rows are asked for, at least, where FAISS cannot select
+REFINED = 4  # times k: rows that an index which refines its own answers looks at again
 SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
 
 Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
@@ -32,7 +33,7 @@ class Block:
 
     Attributes:
         first: id of its first vector.
-        index: searched with FAISS's own ``search``, None where ``vectors`` are given.
+        index: searched with FAISS's own ``search``, on a CPU or on GPUs; None where ``vectors`` are given.
         vectors: a view of a flat shard's rows, searched exhaustively.
     """
 
@@ -95,28 +96,30 @@ class Block:
                 return found[0], found[1]
             return _scan(queries, self.vectors, k, selector)
         if chosen is None:
-            wider = widened(search, 1.0, self._knobs)
-            parameters = None if self._on_gpu else search_parameters(self.index, wider)
-            found = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
-            return found[0], found[1]
+            return self._found(queries, k, search, 1.0)
         if not self._selects:
             return self._sifted(queries, k, search, chosen)
-        wider = widened(search, chosen.count / len(self), self._knobs)
-        parameters = search_parameters(self.index, wider, selector)
-        scores, rows = self.index.search(queries, k, params=parameters)  # type: ignore[union-attr]
+        return self._found(queries, k, search, chosen.count / len(self), selector)
+
+    def _found(
+        self, queries: np.ndarray, k: int, search: Mapping[str, int], share: float, selector: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the index finds with the effort for a share of the rows; GPUs have their parameters already."""
+        if isinstance(self.index, GpuShard):
+            return self.index.search(queries, k)
+        assert self.index is not None
+        parameters = search_parameters(self.index, widened(search, share, self._knobs), selector)
+        scores, rows = self.index.search(queries, k, params=parameters)
         return scores, rows
 
     def _sifted(
         self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search all rows for so many that k of those chosen should be among them, where FAISS cannot select."""
-        assert self.index is not None
         share = chosen.count / len(self)
         asked = max(math.ceil(k / share) + SLACK, search.get(DEPTH, 0))
-        asked = min(asked, MAX_K if self._on_gpu else len(self))
-        wider = widened(search, share, self._knobs)
-        parameters = None if self._on_gpu else search_parameters(self.index, wider)
-        scores, rows = self.index.search(queries, asked, params=parameters)
+        asked = min(asked, len(self), MAX_K) if self._on_gpu else min(asked, len(self))
+        scores, rows = self._found(queries, asked, search, share)
         inside = (rows >= 0) & chosen.mask()[np.maximum(rows, 0)]
         order = np.argsort(~inside, axis=1, kind="stable")[:, :k]
         kept = np.take_along_axis(inside, order, 1)
@@ -127,24 +130,22 @@ class Block:
     def _selects(self) -> bool:
         """Whether this kind of index can leave rows out while it searches."""
         faiss = require_faiss()
-        inner = _innermost(self.index)
-        return not self._on_gpu and not isinstance(inner, faiss.IndexFastScan | faiss.IndexPQ | faiss.IndexLSH)
+        unable = (faiss.IndexFastScan, faiss.IndexPQ, faiss.IndexLSH)
+        return not self._on_gpu and not isinstance(unwrapped(self.index), unable)
 
     @cached_property
     def _on_gpu(self) -> bool:
         """Whether a GPU searches: with parameters set beforehand, for so many rows at most, and among all."""
-        return is_on_gpu(self.index)
+        return isinstance(self.index, GpuShard)
 
     @cached_property
     def _knobs(self) -> dict[str, tuple[int, int]]:
         """What makes this index look farther: by name, its own value and the largest."""
         faiss = require_faiss()
-        if self._on_gpu:
-            return {}
         ivf = faiss.try_extract_index_ivf(self.index)
         if ivf is not None:
             return {"nprobe": (int(ivf.nprobe), int(ivf.nlist))}
-        inner = _innermost(self.index)
+        inner = unwrapped(self.index)
         return {"efSearch": (int(inner.hnsw.efSearch), len(self))} if isinstance(inner, faiss.IndexHNSW) else {}
 
 
@@ -209,7 +210,7 @@ def search_parameters(index: Any, values: Mapping[str, int], selector: Any = Non
         return faiss.SearchParametersPreTransform(index_params=search_parameters(index.index, values, selector))
     if isinstance(index, faiss.IndexRefine):
         base = search_parameters(index.base_index, values, selector)
-        return faiss.IndexRefineSearchParameters(base_index_params=base, k_factor=4)
+        return faiss.IndexRefineSearchParameters(base_index_params=base, k_factor=REFINED)
     chosen = {} if selector is None else {"sel": selector}
     for kind, parameters, name in (
         (faiss.IndexIVF, faiss.SearchParametersIVF, "nprobe"),
@@ -235,7 +236,7 @@ def widened(search: Mapping[str, int], share: float, knobs: Mapping[str, tuple[i
     return {**search, **wider}
 
 
-def _innermost(index: Any) -> Any:
+def unwrapped(index: Any) -> Any:
     """What an index with transformations or refinement searches with."""
     faiss = require_faiss()
     while True:

@@ -5,18 +5,26 @@ What a GPU holds is a copy made when an index is opened; files stay those of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int64
 
 from simat.errors import StorageError
-from simat.shardfiles import require_faiss
+from simat.shardfiles import faiss_reason, require_faiss
 
 USABLE = 0.8  # of a GPU's free memory: the rest is for queries and FAISS's own
 SCRATCH = 2**29  # bytes that FAISS sets aside on every GPU for a search
-MAX_K = 2048  # that a GPU finds
+MAX_K = 2048  # rows that a GPU finds, and lists that it probes
+ID_BYTES = 8
+PADDING = 16  # rows: lists are filled up to multiples of 32
+GRAPH_LINKS = 64 + 128  # of a vector: those that a CAGRA graph keeps, and those that it chooses among
+GRAPH_WIDTH = 64  # candidates that a search of a graph keeps at least
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,52 @@ class Placement:
 
     replicas: bool
     devices: tuple[tuple[int, ...], ...]
+
+
+class GpuShard:
+    """A shard in the memory of GPUs, the same copy on each of its devices; safe to share between threads.
+
+    FAISS's scratch memory of a device serves one search at a time: all shards on a device share its lock.
+
+    Args:
+        copies: FAISS indexes, each with the lock of its device.
+        width: candidates that a search of a graph keeps; None where the copies are no graphs.
+
+    Attributes:
+        ntotal: number of vectors.
+        d: their length.
+        copies: number of copies.
+    """
+
+    def __init__(self, copies: Sequence[tuple[Any, threading.Lock]], width: int | None = None) -> None:
+        self._copies, self._width, self._turns = list(copies), width, count()
+        self.copies, self.ntotal, self.d = len(copies), int(copies[0][0].ntotal), int(copies[0][0].d)
+
+    def search(
+        self, queries: Float32[np.ndarray, "q d"], k: int
+    ) -> tuple[Float32[np.ndarray, "q k"], Int64[np.ndarray, "q k"]]:
+        """Scores and rows, best first, of the k best for k ≤ ``MAX_K``; row −1 where there are fewer."""
+        with self._free() as index:
+            scores, rows = index.search(queries, k, params=self._parameters(k))
+        rows[rows >= self.ntotal] = -1  # a graph's missing neighbour is the largest number of 32 bits
+        return scores, rows
+
+    @contextmanager
+    def _free(self) -> Iterator[Any]:
+        """A copy that nobody searches, else the next one in turn."""
+        turn = next(self._turns) % self.copies
+        order = self._copies[turn:] + self._copies[:turn]
+        found = next((copy for copy in order if copy[1].acquire(blocking=False)), None)
+        if found is None:
+            found = order[0]
+            found[1].acquire()
+        try:
+            yield found[0]
+        finally:
+            found[1].release()
+
+    def _parameters(self, k: int) -> Any:
+        return None if self._width is None else require_faiss().SearchParametersCagra(itopk_size=max(self._width, k))
 
 
 def parse_devices(text: str) -> tuple[int, ...]:
@@ -89,38 +143,39 @@ def place(sizes: Sequence[int], free: Mapping[int, int]) -> Placement:
         device = max(room, key=lambda device: room[device])
         room[device] -= sizes[shard]
         chosen[shard] = (device,)
-    if min(room.values()) < 0:
-        raise StorageError(
-            "the index does not fit into the memory of the GPUs",
-            got=f"{sum(sizes) / 2**30:.1f} GiB for {sum(free.values()) / 2**30:.1f} GiB on {len(free)}",
-            remedy="build it with smaller codes (--memory) or smaller shards (--shard-size), or give more GPUs",
-        )
+        if room[device] < 0:
+            raise StorageError(
+                "the index does not fit into the memory of the GPUs",
+                got=f"{sum(sizes) / 2**30:.1f} GiB for {sum(free.values()) / 2**30:.1f} GiB on {len(free)}",
+                remedy="give more GPUs, or build it with smaller --shard-size or codes, as --factory IVF4096,SQ8",
+            )
     return Placement(False, tuple(chosen))
 
 
 def gpu_bytes(shard: Any) -> int:
-    """Bytes of a shard in a GPU's memory, its vectors and tables in float16.
+    """Bytes of a shard in a GPU's memory; of exact indexes in float16, else in the codes that it has.
 
     Raises:
         StorageError: no GPU searches this kind of index.
     """
     faiss = require_faiss()
-    if isinstance(shard, faiss.IndexFlat):
-        return int(shard.ntotal * shard.d * 2)
-    found = faiss.try_extract_index_ivf(shard)
-    ivf = None if found is None else faiss.downcast_index(found)
-    if isinstance(ivf, faiss.IndexIVFFlat):
-        return int(shard.ntotal * (2 * shard.d + 8) + 2 * ivf.nlist * shard.d)
-    if isinstance(ivf, faiss.IndexIVFScalarQuantizer | faiss.IndexIVFPQ):
-        return int(shard.ntotal * (ivf.code_size + 8) + 2 * ivf.nlist * shard.d)
+    index, rows = shard, int(shard.ntotal)
+    while isinstance(index, faiss.IndexPreTransform):
+        index = faiss.downcast_index(index.index)
+    # Kinds derived from these know more than their copies would.
+    if type(index) in {faiss.IndexFlat, faiss.IndexFlatIP}:
+        return rows * int(index.d) * 2
+    if type(index) in {faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ}:
+        lists = int(index.nlist)
+        return (rows + PADDING * lists) * (int(index.code_size) + ID_BYTES) + 4 * lists * int(index.d)
     if isinstance(shard, faiss.IndexHNSW) and hasattr(faiss, "GpuIndexCagra"):
-        return int(shard.ntotal * (shard.d * 4 + 64 * 4))
+        return rows * 4 * (int(shard.d) + GRAPH_LINKS)
     remedy = "pip install 'simat[gpu-cuvs]'" if isinstance(shard, faiss.IndexHNSW) else "leave out --gpus"
-    raise StorageError("no GPU searches this kind of index", got=type(shard).__name__, remedy=remedy)
+    raise StorageError("no GPU searches this kind of index", got=type(index).__name__, remedy=remedy)
 
 
-def on_gpus(shards: Sequence[Any], search: Mapping[str, int], devices: Sequence[int]) -> list[Any]:
-    """Copies of the shards on GPUs, which answer as they do.
+def on_gpus(shards: Sequence[Any], search: Mapping[str, int], devices: Sequence[int]) -> list[GpuShard]:
+    """Copies of the shards on GPUs: exact indexes in float16, graphs made anew, others with the codes that they have.
 
     Args:
         shards: CPU indexes.
@@ -128,21 +183,27 @@ def on_gpus(shards: Sequence[Any], search: Mapping[str, int], devices: Sequence[
         devices: of :func:`parse_devices`.
 
     Raises:
-        StorageError: they do not fit, or no GPU searches such indexes.
+        StorageError: they do not fit, or no GPU searches such indexes, or so many of their lists.
     """
+    if search.get("nprobe", 0) > MAX_K:
+        raise StorageError(
+            f"a GPU probes at most {MAX_K:,} lists",
+            got=search["nprobe"],
+            remedy="'simat index tune INDEX --recall R --apply' with a lower recall, or leave out --gpus",
+        )
     faiss = require_faiss()
+    placed = place([gpu_bytes(shard) for shard in shards], {device: _free(device) for device in devices})
     resources = {device: faiss.StandardGpuResources() for device in devices}
+    locks = {device: threading.Lock() for device in devices}
     for device in devices:
         resources[device].setTempMemory(SCRATCH)
-    placed = place([gpu_bytes(shard) for shard in shards], {device: _free(device) for device in devices})
-    copies = []
-    for shard, where in zip(shards, placed.devices, strict=True):
-        copy = _copied(shard, [resources[device] for device in where], list(where))
-        if "nprobe" in search:
-            faiss.GpuParameterSpace().set_index_parameter(copy, "nprobe", search["nprobe"])
-        copy.simat_resources = resources  # FAISS keeps a bare pointer to them
-        copies.append(copy)
-    return copies
+    return [
+        GpuShard(
+            [(_copied(shard, resources[device], device, search), locks[device]) for device in where],
+            max(GRAPH_WIDTH, search.get("efSearch", 0)) if isinstance(shard, faiss.IndexHNSW) else None,
+        )
+        for shard, where in zip(shards, placed.devices, strict=True)
+    ]
 
 
 def nearest_on_gpus(centroids: Any, devices: Sequence[int]) -> Any:
@@ -151,51 +212,43 @@ def nearest_on_gpus(centroids: Any, devices: Sequence[int]) -> Any:
     return faiss.index_cpu_to_gpus_list(centroids, gpus=list(devices))
 
 
-def is_on_gpu(index: Any) -> bool:
-    """Whether an index, or what it is made of, searches on a GPU."""
-    return hasattr(index, "simat_resources")
-
-
-def _copied(shard: Any, resources: list[Any], devices: list[int]) -> Any:
+def _copied(shard: Any, resource: Any, device: int, search: Mapping[str, int]) -> Any:
     faiss = require_faiss()
-    if isinstance(shard, faiss.IndexHNSW):
-        return _graph(shard, resources, devices)
-    options = faiss.GpuMultipleClonerOptions()
-    options.shard, options.useFloat16, options.useFloat16CoarseQuantizer = False, True, True
-    if len(devices) == 1:
-        return faiss.index_cpu_to_gpu(resources[0], devices[0], shard, options)
-    vectors, numbers = faiss.GpuResourcesVector(), faiss.Int32Vector()
-    for device, resource in zip(devices, resources, strict=True):
-        vectors.push_back(resource)
-        numbers.push_back(device)
-    return faiss.index_cpu_to_gpu_multiple(vectors, numbers, shard, options)
+    try:
+        if isinstance(shard, faiss.IndexHNSW):
+            return _graph(shard, resource, device)
+        options = faiss.GpuClonerOptions()
+        options.useFloat16, options.use_cuvs = True, False  # cuVS knows no scalar quantiser
+        copy = faiss.index_cpu_to_gpu(resource, device, shard, options)
+        if "nprobe" in search:
+            faiss.GpuParameterSpace().set_index_parameter(copy, "nprobe", search["nprobe"])
+    except RuntimeError as error:
+        raise StorageError(
+            f"FAISS cannot copy the index to GPU {device}", got=faiss_reason(error), remedy="leave out --gpus"
+        ) from error
+    return copy
 
 
-def _graph(shard: Any, resources: list[Any], devices: list[int]) -> Any:
-    """A CAGRA graph (Ootomo et al. 2023) over the vectors of an HNSW shard, one on each device."""
+def _graph(shard: Any, resource: Any, device: int) -> Any:
+    """A CAGRA graph (Ootomo et al. 2023) over the vectors of an HNSW shard."""
     faiss = require_faiss()
-    vectors = np.ascontiguousarray(shard.storage.reconstruct_n(0, shard.ntotal), np.float32)
-    graphs = []
-    for device, resource in zip(devices, resources, strict=True):
-        options = faiss.GpuIndexCagraConfig()
-        options.device = device
-        graph = faiss.GpuIndexCagra(resource, shard.d, faiss.METRIC_INNER_PRODUCT, options)
-        graph.train(vectors)
-        graphs.append(graph)
-    if len(graphs) == 1:
-        return graphs[0]
-    replicas = faiss.IndexReplicas()
-    for graph in graphs:
-        replicas.addIndex(graph)
-    replicas.simat_graphs = graphs
-    return replicas
+    options = faiss.GpuIndexCagraConfig()
+    options.device = device
+    graph = faiss.GpuIndexCagra(resource, shard.d, faiss.METRIC_INNER_PRODUCT, options)
+    graph.train(np.ascontiguousarray(shard.storage.reconstruct_n(0, shard.ntotal), np.float32))
+    return graph
 
 
 def _free(device: int) -> int:
-    """Bytes of a GPU's memory that nobody uses."""
-    faiss = require_faiss()
-    if hasattr(faiss, "getFreeMemory"):
-        return int(faiss.getFreeMemory(device))
+    """Bytes of a GPU's memory that nobody uses, as torch knows them: FAISS does not tell.
+
+    Raises:
+        StorageError: torch is one for CPUs.
+    """
     import torch
 
-    return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        return int(torch.cuda.mem_get_info(device)[0])
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StorageError("torch does not reach this GPU", got=reason, remedy="install torch for CUDA") from error

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from simat.blocks import DEPTH, Block, cut, products, search_parameters, share_scans
 from simat.errors import QueryError, StorageError
+from simat.gpu import MAX_K, GpuShard
 from simat.recent import Recent
 from simat.selection import Selection
 from simat.shardfiles import open_shards, require_faiss
@@ -26,7 +27,7 @@ FEW = 10_000  # selected rows: scoring so many takes less time than searching an
 FEW_SHARE = 1 / 32  # of an exact index: rows that are gathered sooner than all are scanned
 MANY = 16 * FEW  # beyond them, an index that looks everywhere is quicker
 FARTHEST = {"nprobe": 2**31 - 1, "efSearch": 2**31 - 1, DEPTH: 2**31 - 1}  # everywhere
-GATHERED = 16_384  # rows scored at a time
+GATHERED = 4096  # rows that a thread scores at a time
 REMEMBERED = 8  # selections that are cut into those of the shards
 
 
@@ -34,7 +35,7 @@ class Searcher:
     """Searches the shards of an index; safe to share between threads, and deterministic.
 
     Args:
-        shards: FAISS indexes whose ids run on from one to the next.
+        shards: FAISS indexes, or all of them :class:`simat.gpu.GpuShard`, whose ids run on from one to the next.
         search: parameters such as ``nprobe``, passed with every search: nothing is set on the shared index.
             ``rerank`` r scores the r·k rows that the shards find with their stored vectors, and keeps the k best.
         threads: CPU threads; None for every core this process may use.
@@ -62,7 +63,10 @@ class Searcher:
         firsts = np.cumsum([0, *(shard.ntotal for shard in shards)])
         self.rows, self.dim = int(firsts[-1]), shards[0].d
         pieces = max(1, self._threads // len(shards))
+        self._on_gpus = isinstance(shards[0], GpuShard)
         self._blocks = [block for first, s in zip(firsts, shards, strict=False) for block in cut(s, int(first), pieces)]
+        # Where there are fewer blocks than cores, the queries are cut as well; on GPUs, for the copies of a shard.
+        self._groups = shards[0].copies if self._on_gpus else max(1, self._threads // len(self._blocks))
         self._pool = ThreadPoolExecutor(
             self._threads, "simat-search", initializer=faiss.omp_set_num_threads, initargs=(1,)
         )
@@ -116,7 +120,8 @@ class Searcher:
             among: the rows that may be found; None for all.
 
         Raises:
-            QueryError: k < 1, queries of another dimension, or a selection among another number of rows.
+            QueryError: k < 1, or more than GPUs find; queries of another dimension, or a selection among another
+                number of rows.
         """
         if k < 1:
             raise QueryError("k must be at least 1", got=k)
@@ -126,6 +131,8 @@ class Searcher:
         passing = self.rows if allowed is None else allowed.count
         if allowed is not None and self._few(passing):
             return self._exactly(queries, k, allowed)
+        if self._on_gpus and k > MAX_K:
+            raise QueryError(f"GPUs find at most {MAX_K:,} images", got=k, remedy="ask for fewer, or leave out --gpus")
         hits = self._ranked(queries, k, allowed, self._search)
         return hits if allowed is None else self._completed(queries, hits, allowed)
 
@@ -140,8 +147,7 @@ class Searcher:
 
     def _approximately(self, queries: np.ndarray, k: int, allowed: Selection | None, search: Mapping[str, int]) -> Hits:
         """What the shards find; at least k columns where there are as many rows."""
-        # Where there are fewer blocks than cores, the queries are cut as well.
-        groups = np.array_split(queries, max(1, self._threads // len(self._blocks)))
+        groups = np.array_split(queries, self._groups)
         chosen = self._parts.of(allowed, lambda: [self._part(allowed, block) for block in self._blocks])
         tasks = [(block, group, part) for group in groups for block, part in zip(self._blocks, chosen, strict=True)]
         found = list(self._pool.map(lambda task: task[0].best(task[1], k, search, task[2]), tasks))
@@ -177,13 +183,17 @@ class Searcher:
         return self._store.take(ids).astype(np.float32)
 
     def _rescored(self, queries: np.ndarray, hits: Hits) -> Hits:
-        """The same candidates under the inner products with their stored vectors."""
-        unique, places = np.unique(hits.ids, return_inverse=True)
+        """The same candidates under the inner products with their stored vectors, gathered for a few queries each."""
+        step = max(1, GATHERED // hits.ids.shape[1])
+        parts = [slice(first, first + step) for first in range(0, max(1, len(queries)), step)]
+        scored = self._pool.map(lambda part: self._products(queries[part], hits.ids[part]), parts)
+        return Hits(hits.ids, np.concatenate([*scored]))
+
+    def _products(self, queries: np.ndarray, ids: np.ndarray) -> Float32[np.ndarray, "q m"]:
+        unique, places = np.unique(ids, return_inverse=True)
         missing = int(len(unique) > 0 and unique[0] < 0)
-        vectors = self._stored(unique[missing:])
-        places = np.ascontiguousarray(places.reshape(hits.ids.shape) - missing)  # −1 where there is no candidate
-        scores = self._pool.submit(products, queries, vectors, places).result()
-        return Hits(hits.ids, scores)
+        places = places.reshape(ids.shape) - missing  # −1 where there is no candidate
+        return products(queries, self._stored(unique[missing:]), places)
 
     def _completed(self, queries: np.ndarray, hits: Hits, allowed: Selection) -> Hits:
         """An approximate index may find fewer than k of the selected rows: then all of them are looked at."""

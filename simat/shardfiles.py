@@ -1,6 +1,6 @@
 """Shards on disk. FAISS files are untrusted native input: one is read only if its SHA-256 is the manifest's.
 
-FAISS's own deserialization limits are set as well.
+Where FAISS has a limit for what a file may claim, it is set as well.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def _believing_at_most(size: int) -> Iterator[None]:
     """FAISS's limit for one vector in a file; it is the whole process's, so it is put back."""
     import faiss
 
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # the newest wheels for GPUs are older
+        yield
+        return
     with _LIMIT:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(max(size, 1))
@@ -59,14 +62,20 @@ def require_faiss() -> Any:
     return faiss
 
 
+def faiss_reason(error: RuntimeError) -> str:
+    """Why FAISS failed: "Error in FUNCTION at FILE:LINE: Error: 'CONDITION' failed: REASON" without the rest."""
+    return str(error).strip().splitlines()[-1].rpartition(" failed: ")[2]
+
+
 def _read_shard(folder: Path, entry: FileEntry, dim: int) -> Any:
     import faiss
 
     try:
         shard = faiss.read_index(str(folder / entry.name), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise StorageError(f"FAISS cannot read {entry.name}", got=reason, remedy="build the index again") from error
+        raise StorageError(
+            f"FAISS cannot read {entry.name}", got=faiss_reason(error), remedy="build the index again"
+        ) from error
     if (shard.ntotal, shard.d) != (entry.rows, dim):
         raise StorageError(
             f"{entry.name} is not the shard of this index",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,17 @@ def logs_end_with_their_test() -> Any:
         for handler in [*logger.handlers]:
             if handler not in known and (type(handler) is logging.StreamHandler or isinstance(handler, Lines)):
                 logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
+def one_faiss_thread() -> Iterator[None]:
+    """Small indexes are trained sooner by one thread than by several that wait for each other."""
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
 
 
 @pytest.fixture(autouse=True, scope="session")

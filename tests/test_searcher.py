@@ -231,6 +231,12 @@ def test_open_shards_refuses_files_that_faiss_cannot_read(
         open_shards(folder, manifest)
 
 
+def test_open_shards_with_a_faiss_that_sets_no_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("get_deserialization_vector_byte_limit", "set_deserialization_vector_byte_limit"):
+        monkeypatch.delattr(faiss, name, raising=False)
+    assert [shard.ntotal for shard in open_shards(tmp_path, store(tmp_path))] == [20, 20]
+
+
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file that remembers which shards were hashed, for one test."""

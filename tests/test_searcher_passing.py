@@ -17,19 +17,9 @@ from simat.selection import Selection
 from simat.vectors import to_half, unit_rows
 from simat.vectorstore import VectorStore
 
+pytestmark = pytest.mark.usefixtures("one_faiss_thread")
 DIM, ROWS = 16, 1500
 FACTORIES = [*SELECTING, *SIFTED, "IVF64,PQ4x4fs", "HNSW4"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small indexes are trained sooner by one thread than by several that wait for each other."""
-    import faiss
-
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    yield
-    faiss.omp_set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

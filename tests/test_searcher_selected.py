@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from simat.types import Hits, VectorSearch
 from simat.vectors import to_half, unit_rows
 from simat.vectorstore import VectorStore
 
+pytestmark = pytest.mark.usefixtures("one_faiss_thread")
 DIM, ROWS = 16, 2000
 # Small whole numbers: every product is exact, and equal scores are common.
 CASES = st.integers(1, 40).flatmap(
@@ -58,15 +58,6 @@ def slow_search(vectors: np.ndarray, mask: np.ndarray, query: np.ndarray, k: int
     scored = sorted((-float(vectors[i] @ query), i) for i in np.flatnonzero(mask).tolist())[:k]
     padding = k - len(scored)
     return [i for _, i in scored] + [-1] * padding, [-s for s, _ in scored] + [-np.inf] * padding
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small indexes are trained sooner by one thread than by several that wait for each other."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    yield
-    faiss.omp_set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +221,21 @@ def test_rerank_keeps_to_the_selected_rows(
     hits = searcher.search(vectors[:20], 10, Selection.of(mask))
     exact = Searcher([flat(vectors)], threads=1).search(vectors[:20], 10, Selection.of(mask))
     assert_same(hits, exact)
+
+
+@pytest.mark.parametrize("gathered", [1, 500, 10**6])
+def test_rerank_gathers_few_vectors_at_a_time_and_finds_the_same(
+    stored: np.ndarray, store: VectorStore, monkeypatch: pytest.MonkeyPatch, gathered: int
+) -> None:
+    taken: list[int] = []
+    take = VectorStore.take
+    monkeypatch.setattr(VectorStore, "take", lambda self, ids: (taken.append(len(ids)), take(self, ids))[1])
+    index, queries = made("IVF8,PQ4x4fs", stored.astype(np.float32)), unit_noise(8, 40, DIM)
+    whole = Searcher([index], {"nprobe": 8, "rerank": 10}, 2, vectors=store).search(queries, 10)
+    taken.clear()
+    monkeypatch.setattr(searcher_module, "GATHERED", gathered)
+    assert_same(Searcher([index], {"nprobe": 8, "rerank": 10}, 2, vectors=store).search(queries, 10), whole)
+    assert max(taken) <= max(gathered, 100)  # the candidates of one query at least
 
 
 def test_rerank_breaks_ties_by_smaller_id(tmp_path: Path) -> None:
