@@ -22,7 +22,7 @@ from simat.embeddings import ImageRow
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import moved_heads
 from simat.encoders.runtime import RuntimeOptions
-from simat.errors import QueryError, SimatError
+from simat.errors import QueryError, SimatError, StorageError
 from simat.generators.options import ModelOptions
 from simat.manifest import IndexManifest
 from simat.milvus import Address, is_address
@@ -56,13 +56,15 @@ def open_engine(
 
     Raises:
         QueryError: the texts cannot be read.
-        StorageError: no index, half built, damaged, or of a newer format.
+        StorageError: no index, half built, damaged, or of a newer format; or GPUs that there are not.
         SpaceMismatchError: ``encoder`` does not make the vectors that the index holds.
     """
     known = None if texts is None else read_texts(texts)
     root = Path(root) if root else None
     place: Path | OpenIndex = Path(index)
     if is_address(str(index)):
+        if options is not None and options.gpus:
+            raise StorageError("Milvus searches this index, no GPU here", got=str(index), remedy="leave out --gpus")
         from simat.milvus.opening import open_milvus
 
         place = open_milvus(Address.parse(str(index)), root)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import pytest
 from building import cache_beside, colour_environment, colour_plugin, here, plugged_in, simat
 from helpers import colour_pictures, save_pictures
@@ -142,6 +143,21 @@ def test_questions_that_make_no_sense_are_one_line(
     ran = here(capsys, *(str(place / "index") if a == "INDEX" else a for a in arguments))
     assert ran.error.startswith(message)
     assert ran.out == ""
+
+
+@pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="faiss-gpu is installed")
+@pytest.mark.parametrize("asked", [["search", "INDEX", "red"], ["edit", "INDEX", "0", "red -> blue"]])
+def test_gpus_that_are_not_there_are_one_line(place: Path, capsys: Any, asked: list[str]) -> None:
+    ran = here(capsys, *(str(place / "index") if a == "INDEX" else a for a in asked), "--gpus", "all")
+    assert ran.error.startswith("this faiss knows no GPUs; got faiss ")
+
+
+def test_gpus_hold_no_index_that_is_not_here(capsys: Any) -> None:
+    milvus = here(capsys, "search", "milvus://127.0.0.1:1/photos", "red", "--gpus", "all").error
+    assert milvus.startswith("Milvus searches this index, no GPU here; got milvus:/")
+    assert milvus.endswith("leave out --gpus")
+    none = here(capsys, "edit", "photo.png", "red -> blue", "--gpus", "all", "-o", ".").error
+    assert none == "--gpus belongs to an index; name the index before the image"
 
 
 def test_another_encoder_is_refused_with_both_names_and_the_remedy(place: Path, capsys: Any) -> None:

@@ -22,6 +22,7 @@ SheetOption = Annotated[Path | None, typer.Option(help="Write a contact sheet (P
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 RootOption = Annotated[Path | None, typer.Option(help="Where the photos are now, if they moved.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or torch.")]
+GpusOption = Annotated[str, typer.Option(help="GPUs that hold the index: all, or 0,1.", show_default="none")]
 WhereOption = Annotated[
     str | None, typer.Option(help="Only images for which this is true: \"width >= 640 and caption like '%beach%'\".")
 ]
@@ -33,6 +34,7 @@ def open_engine(
     root: Path | None,
     encoder: str | None,
     device: str,
+    gpus: str = "",
     texts: Path | None = None,
     model: ModelOptions | None = None,
 ) -> Engine:
@@ -40,7 +42,8 @@ def open_engine(
     from simat.encoders.runtime import RuntimeOptions
     from simat.engine import open_engine as open_index
 
-    return open_index(index, encoder, root, RuntimeOptions(device=device), texts, model)  # type: ignore[arg-type]
+    options = RuntimeOptions(device=device, gpus=gpus)  # type: ignore[arg-type]
+    return open_index(index, encoder, root, options, texts, model)
 
 
 def image_argument(text: str) -> str | int:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simat.cli import answers, pictures
-from simat.cli.answers import CountOption, DeviceOption, JsonOption, RootOption, SelfOption, SheetOption, WhereOption
+from simat.cli.answers import (
+    CountOption,
+    DeviceOption,
+    GpusOption,
+    JsonOption,
+    RootOption,
+    SelfOption,
+    SheetOption,
+    WhereOption,
+)
 from simat.errors import SimatError
 
 if TYPE_CHECKING:
@@ -49,6 +58,7 @@ def edit(
     root: RootOption = None,
     encoder: Annotated[str | None, typer.Option(help="Encoder spec, if not the index's own.")] = None,
     device: DeviceOption = "auto",
+    gpus: GpusOption = "",
     dtype: pictures.DtypeOption = "auto",
     networks: Annotated[str | None, typer.Option(help=NETWORKS_HELP)] = None,
     slicing: pictures.SlicingOption = False,
@@ -59,7 +69,7 @@ def edit(
     index, image, edits = _asked(asked)
     names = _split(backend or ("diffedit" if index is None else "retrieve"))
     options = pictures.model_options(model, device, dtype, slicing, offload, _split(networks or ""))
-    place = _place(index, root, encoder, device, texts, options, names)
+    place = _place(index, root, encoder, device, gpus, texts, options, names)
     from simat.types import Query
 
     source = image if index is None else answers.image_argument(image)
@@ -100,13 +110,14 @@ def _place(
     root: Path | None,
     encoder: str | None,
     device: str,
+    gpus: str,
     texts: Path | None,
     options: ModelOptions,
     names: tuple[str, ...],
 ) -> Studio | Engine:
     if index is not None:
-        return answers.open_engine(index, root, encoder, device, texts, options)
-    given: dict[str, Any] = {"--root": root, "--encoder": encoder, "--texts": texts}
+        return answers.open_engine(index, root, encoder, device, gpus, texts, options)
+    given: dict[str, Any] = {"--root": root, "--encoder": encoder, "--texts": texts, "--gpus": gpus or None}
     surplus = [name for name, value in given.items() if value is not None]
     if surplus:
         raise SimatError(f"{', '.join(surplus)} belongs to an index", remedy="name the index before the image")

@@ -10,6 +10,7 @@ from simat.cli import answers
 from simat.cli.answers import (
     CountOption,
     DeviceOption,
+    GpusOption,
     IndexArgument,
     JsonOption,
     RootOption,
@@ -34,10 +35,11 @@ def search(
     root: RootOption = None,
     encoder: Annotated[str | None, typer.Option(help="Encoder spec, if not the index's own.")] = None,
     device: DeviceOption = "auto",
+    gpus: GpusOption = "",
     include_self: SelfOption = False,
 ) -> None:
     """Find the images nearest to words, to an image, or to both."""
-    engine = answers.open_engine(index, root, encoder, device)
+    engine = answers.open_engine(index, root, encoder, device, gpus)
     source = None if image is None else answers.image_argument(image)
     answer = engine.search(
         text, image=source, k=k, include_self=include_self, composer=composer, scale=scale, where=where

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simat.cli import pictures
-from simat.cli.answers import DeviceOption, RootOption
+from simat.cli.answers import DeviceOption, GpusOption, RootOption
 from simat.cli.console import console
 from simat.errors import SimatError
 
@@ -50,7 +50,7 @@ def serve(
     model: pictures.ModelOption = "scenes",
     root: RootOption = None,
     device: DeviceOption = "auto",
-    gpus: Annotated[str, typer.Option(help="GPUs that hold the index: all, or 0,1.", show_default="none")] = "",
+    gpus: GpusOption = "",
     precision: Annotated[str, typer.Option(help="What queries are encoded in: f32, or bf16, twice as fast.")] = "f32",
     dtype: pictures.DtypeOption = "auto",
     slicing: pictures.SlicingOption = False,
