@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from simat.blocks import unwrapped
 from simat.errors import BuildError
 from simat.searcher import require_faiss
 
@@ -55,8 +56,9 @@ def empty_index(dim: int, factory: str) -> Any:
             got=repr(factory),
             remedy="try Flat, IVF1024,Flat or HNSW32",
         ) from error
-    if isinstance(index, faiss.IndexPQ):
-        index.do_polysemous_training = False  # minutes of annealing for a kind of search that is not used
+    for part in (innermost(index), unwrapped(index)):
+        if isinstance(part, faiss.IndexPQ | faiss.IndexIVFPQ):
+            part.do_polysemous_training = False  # minutes of annealing for a kind of search that is not used
     return index
 
 
@@ -77,7 +79,7 @@ def search_knob(index: Any) -> tuple[str, Iterator[int]] | None:
     ivf = faiss.try_extract_index_ivf(index)
     if ivf is not None:
         return "nprobe", iter(sorted({min(2**i, ivf.nlist) for i in range(ivf.nlist.bit_length() + 1)}))
-    if isinstance(index, faiss.IndexHNSW):
+    if isinstance(unwrapped(index), faiss.IndexHNSW):
         return "efSearch", (2**i for i in range(4, 13))
     return None
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float16, Int64
 
 from indexing.generations import changing
 from indexing.recall import QUERIES, K, Measured, exact_neighbours
@@ -39,7 +39,7 @@ class Setting:
         recall: recall@10 against exact search.
         p50_ms: median time of one query, alone.
         p90_ms: nine of ten queries take less.
-        memory: bytes that are looked at by every query and should stay in memory: the shards.
+        memory: bytes that should stay in memory: the shards.
         reread: bytes of stored vectors that a query for ten reads beside them.
     """
 
@@ -150,7 +150,7 @@ def _measured(folder: Path, manifest: IndexManifest, queries: int, threads: int,
 
 
 def _queries(live: Selection, wanted: int, seed: int) -> Int64[np.ndarray, " q"]:
-    """Rows that a build holds back from training, as far as they are there and not removed, in random order."""
+    """Random rows that are not removed: those that the build held back, where it had as many rows and queries."""
     drawn, _ = held_back(live.rows, wanted, 0, seed)
     ids = np.array([id for id in drawn.tolist() if id in live], np.int64)
     if len(ids) < 2:
@@ -158,13 +158,13 @@ def _queries(live: Selection, wanted: int, seed: int) -> Int64[np.ndarray, " q"]
     return np.random.default_rng(seed).permutation(ids)
 
 
-def _told(store: VectorStore, progress: Progress) -> Any:
+def _told(store: VectorStore, progress: Progress) -> Iterator[Float16[np.ndarray, "n d"]]:
     for block in store.blocks(0, store.rows):
         yield block
         progress.advance(len(block))
 
 
-def _settings(measured: Measured, part: slice, memory: int, progress: Progress) -> Any:
+def _settings(measured: Measured, part: slice, memory: int, progress: Progress) -> Iterator[Setting]:
     ladders = search_settings(measured.indexes[0])
     progress.start("tune", sum(map(len, ladders)), "settings")
     for rising in ladders:

@@ -24,11 +24,14 @@ def tune(
 ) -> None:
     """Measure recall, time and memory of an index under settings from fast to exact, and choose one."""
     from indexing.tune import tune_index
-    from indexing.tuning_figure import draw_frontier
+    from indexing.tuning_figure import check_picture, draw_frontier
+    from simat.manifest import read_index_manifest
 
+    read_index_manifest(index)
+    picture = plot or index / "tuning.png"
+    check_picture(picture)
     with progress() as bars:
         tuned = tune_index(index, recall, queries, progress=bars, apply=apply)
-    picture = plot or index / "tuning.png"
     draw_frontier(tuned, recall, picture)
     if json:
         print_json({**tuned.document(), "picture": str(picture), "applied": apply})

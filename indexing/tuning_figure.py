@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,27 @@ from simat.files import atomic, human
 from simat.searcher import RERANK
 
 
+def check_picture(path: Path) -> None:
+    """Refuse what :func:`draw_frontier` would refuse once everything is measured.
+
+    Raises:
+        SimatError: matplotlib is not installed, or there is no such folder.
+    """
+    if find_spec("matplotlib") is None:
+        raise SimatError("charts need matplotlib", remedy="pip install 'simat[plot]'")
+    if not path.parent.is_dir():
+        raise SimatError("no such folder", got=str(path.parent))
+
+
 def draw_frontier(tuned: Tuned, target: float, path: Path) -> None:
     """Draw what :func:`indexing.tune.tune_index` found.
 
     Raises:
-        SimatError: matplotlib is not installed, or the file cannot be written.
+        SimatError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SimatError("charts need matplotlib", remedy="pip install 'simat[plot]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for times in dict.fromkeys(setting.search.get(RERANK, 0) for setting in tuned.settings):

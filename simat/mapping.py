@@ -46,7 +46,8 @@ def _map(descriptor: int, size: int) -> UInt8[np.ndarray, " bytes"]:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     memory = (ctypes.c_ubyte * size).from_address(address)
-    weakref.finalize(memory, _libc().munmap, address, size)
+    # At the end of the process the system unmaps: a thread may be reading still.
+    weakref.finalize(memory, _libc().munmap, address, size).atexit = False
     values = np.ctypeslib.as_array(memory)
     values.flags.writeable = False
     return values

@@ -77,7 +77,7 @@ class VectorStore:
         return found
 
     def blocks(self, start: int, stop: int, size: int = BLOCK) -> Iterator[Float16[np.ndarray, "n d"]]:
-        """The vectors of ids [start, stop) in blocks of ``size`` rows, the last one shorter; nothing stays mapped."""
+        """The vectors of ids [start, stop) in blocks of ``size`` rows, the last one shorter; none stays in memory."""
         for low in range(start, stop, size):
             high = min(low + size, stop)
             first, last = np.searchsorted(self._ends, [low, high - 1], side="right")

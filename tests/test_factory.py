@@ -81,6 +81,15 @@ def test_empty_index_says_what_faiss_does_not_understand(factory: str) -> None:
         empty_index(384, factory)
 
 
+@pytest.mark.parametrize("factory", ["PQ4", "IVF4,PQ4", "PCA8,IVF4,PQ4", "IVF4,PQ4,RFlat", "HNSW8_PQ4"])
+def test_empty_index_is_trained_without_annealing(factory: str) -> None:
+    index = whole = empty_index(16, factory)
+    while not hasattr(index, "do_polysemous_training"):
+        below = [getattr(index, name) for name in ("index", "base_index", "storage") if hasattr(index, name)]
+        index = faiss.downcast_index(below[0])
+    assert whole.ntotal == 0 and not index.do_polysemous_training
+
+
 @pytest.mark.parametrize(
     ("factory", "size"),
     [("Flat", 0), ("HNSW16", 0), ("IVF16,Flat", 65_536), ("IVF2048,Flat", 131_072), ("SQ8", 65_536), ("SQfp16", 0)],
@@ -99,6 +108,7 @@ def test_training_size_is_what_the_lists_need_and_none_for_the_untrained(factory
         ("IVF20,SQ8", ("nprobe", [1, 2, 4, 8, 16, 20])),
         ("PCA4,IVF4,Flat", ("nprobe", [1, 2, 4])),
         ("HNSW16", ("efSearch", [16, 32, 64, 128, 256, 512, 1024, 2048, 4096])),
+        ("PCA4,HNSW16", ("efSearch", [16, 32, 64, 128, 256, 512, 1024, 2048, 4096])),
     ],
 )
 def test_search_knob_runs_from_fast_to_exact(factory: str, knob: tuple[str, list[int]] | None) -> None:

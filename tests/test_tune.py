@@ -33,7 +33,7 @@ def indexed(folder: Path, factory: str, rows: int = ROWS) -> Path:
     vectors = unit_rows(unit_noise(1, 50, DIM)[rng.integers(0, 50, rows)] + 0.2 * rng.normal(size=(rows, DIM)))
     embeddings = vector_set(folder / "embeddings", vectors)
     (folder / "shards").mkdir()
-    config = BuildConfig("/nowhere", factory=factory, shard_size=1200)
+    config = BuildConfig("/nowhere", factory=factory, shard_size=1200, target_recall=0.01)  # not tuned yet
     built = ShardBuilder(folder / "shards", embeddings, config, 1).run(Recorder.new())
     space = embeddings.manifest.space
     manifest = IndexManifest(space, "embeddings", factory, built.entries, rows, config=config.as_dict())
@@ -144,6 +144,16 @@ def test_tune_command_prints_a_table_and_draws(index: Path, tmp_path: Path, caps
     assert "the index has: exact; --apply changes that" in ran.out
     with Image.open(picture) as drawn:
         assert drawn.format == "PNG" and drawn.width > 600
+
+
+def test_tune_command_refuses_a_picture_that_cannot_be_drawn_before_it_measures(
+    index: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "tune_index", lambda *_, **__: pytest.fail("measured"))
+    ran = here(capsys, "index", "tune", index, "--plot", tmp_path / "no" / "frontier.png")
+    assert ran.error == f"no such folder; got {tmp_path / 'no'}"
+    monkeypatch.setattr("indexing.tuning_figure.find_spec", lambda name: None)
+    assert here(capsys, "index", "tune", index).error.startswith("charts need matplotlib; pip install 'simat[plot]'")
 
 
 def test_tune_command_gives_json_and_applies(tmp_path: Path, capsys: Any) -> None:

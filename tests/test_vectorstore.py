@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,6 +138,21 @@ def test_mapped_file_holds_no_descriptor_and_ends_with_its_last_reader(tmp_path:
     del view
     gc.collect()
     assert not is_mapped(path)
+
+
+def test_mapped_file_outlives_python(tmp_path: Path) -> None:
+    """A thread may be reading when the process ends: nothing is unmapped under it."""
+    (tmp_path / "x").write_bytes(bytes(4096))
+    script = """
+import atexit, sys
+from pathlib import Path
+from simat.mapping import MappedFile
+atexit.register(lambda: print(file.bytes.sum()))  # runs after what weakref would do
+import weakref; weakref.finalize(Path, print, "ends")
+file = MappedFile(Path(sys.argv[1]))
+"""
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path / "x"], capture_output=True, text=True, check=True)
+    assert ran.stdout == "ends\n0\n"
 
 
 def open_files() -> int:
