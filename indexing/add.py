@@ -32,7 +32,7 @@ from indexing.items import Item
 from indexing.known import KnownContents, rows_at
 from indexing.places import Places
 from indexing.plan import plan_build
-from indexing.room import GO_ON, require_room
+from indexing.room import require_room
 from indexing.scan import read_scan, write_items
 from indexing.shards import explained, write_index
 from indexing.sources import Source, open_source, other_source
@@ -161,7 +161,7 @@ class _Addition:
         self._progress.start("scan", None, "files")
         self._files = write_items(self._fresh(), self._folder / SCAN, self._progress)
         if not self._files + self.known:
-            raise BuildError("no image files here", got=str(self._source.root), remedy=other_source(self._source.root))
+            raise BuildError("no image files here", got=str(self._source.root), remedy=other_source(self._source))
         self._columns.check(self._folder / SCAN, self._files)
         size, free = require_room(self._folder, self._files, self._manifest.space.dim)
         if self.known:
@@ -321,13 +321,14 @@ def fill_shard(path: Path, empty: Any, blocks: Iterable[Float16[np.ndarray, "n d
     """Write a shard of the vectors of ``blocks`` in a copy of ``empty``, whole or not at all.
 
     Raises:
-        BuildError: FAISS cannot; a full disk is one reason.
+        BuildError: FAISS cannot.
+        OSError: the disk is full.
     """
     import faiss
 
     faiss.omp_set_num_threads(threads)
     index = faiss.clone_index(empty)
-    with explained(f"FAISS cannot make {path.name}", GO_ON):
+    with explained(f"FAISS cannot make {path.name}"):
         for block in blocks:
             index.add(block.astype(np.float32))
         write_index(path, index)

@@ -19,7 +19,6 @@ from indexing.room import require_room
 from indexing.scan import write_items
 from indexing.shards import TRAINED, ShardBuilder
 from indexing.sources import Source, open_source, other_source
-from indexing.sources.folder import Folder
 from simat.embeddings import EmbeddingSet, Rejected, read_rejected, split_path, write_rejected
 from simat.encoders import load_image_encoder
 from simat.encoders.combined import heads_of, moved_heads
@@ -146,8 +145,7 @@ class _Build:
         if unread := self._source.unread:
             self._progress.note(f"{unread:,} files beside images, or values of tables, cannot be read: left out")
         if not files:
-            remedy = other_source(self._root) if isinstance(self._source, Folder) else None
-            raise NothingToIndexError("no image files here", got=self._config.photos, remedy=remedy)
+            raise NothingToIndexError("no image files here", got=self._config.photos, remedy=other_source(self._source))
         size, free = require_room(self._folder, files, space.dim)
         self._progress.note(f"{files:,} image files: the index will take about {size}, {free} are free")
         write_text(state, json.dumps({**wanted, "files": files, "root": str(self._root)}, indent=1))

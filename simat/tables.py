@@ -100,8 +100,7 @@ class _Cursor:
             if self._now is None:
                 raise ImageError("no such row", got=row)
         first, batch = self._now
-        # By name: of a file with a column "image.size", it comes along with "image".
-        return batch.column(self._column)[row - first].as_py()
+        return batch.column(0)[row - first].as_py()
 
 
 class _Parquet:

@@ -401,11 +401,12 @@ def test_a_data_set_that_is_none_is_one_line(tmp_path: Path, files: dict[str, st
 
 
 def test_a_folder_of_something_else_is_told_what_to_write(tmp_path: Path) -> None:
-    assert other_source(tmp_path) is None
+    folder = Folder(tmp_path)
+    assert other_source(folder) is None
     (tmp_path / "0.parquet").write_bytes(b"x")
-    assert other_source(tmp_path) == f"name the files in it: {tmp_path}/*.parquet"
+    assert other_source(folder) == f"name the files in it: {tmp_path}/*.parquet"
     (tmp_path / "state.json").write_bytes(b"x")
-    assert other_source(tmp_path) == f"a saved data set is read as hf:{tmp_path}"
+    assert other_source(folder) == f"a saved data set is read as hf:{tmp_path}"
 
 
 @pytest.mark.parametrize(

@@ -110,9 +110,12 @@ def open_source(text: str, image_column: str = "", caption_column: str = "") -> 
     return sources[0] if len(sources) == 1 else Several(sources)
 
 
-def other_source(folder: Path) -> str | None:
-    """What to do about a folder without images, where it has something else that is a source."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+def other_source(source: Source) -> str | None:
+    """What to do about a source without images: a folder may have something else that is a source."""
+    if not isinstance(source, Folder):
+        return None
+    folder = source.root
+    names = sorted(path.name for path in folder.iterdir())
     if "state.json" in names or "dataset_dict.json" in names:
         return f"a saved data set is read as {PREFIX}{folder}"
     found = next((name for name in names if Path(name).suffix.lower() in (TAR, *TABLES)), None)
