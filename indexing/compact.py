@@ -12,8 +12,8 @@ from indexing.factory import empty_index, training_size
 from indexing.generations import COMPACT, Change, changing, prefixed, refuse_unfinished, require_own_embeddings
 from indexing.plan import plan_build
 from indexing.rewrite import Kept, count_duplicates, write_parts
-from indexing.room import GO_ON, require_room
-from indexing.shards import TRAINED, ShardBuilder, explained, write_index
+from indexing.room import require_room
+from indexing.shards import TRAINED, ShardBuilder, write_index
 from simat.embeddings import EmbeddingSet, PartReader
 from simat.files import sha256_file
 from simat.manifest import NAME, IndexManifest
@@ -157,5 +157,4 @@ class _Compaction:
         """Let the shards be made as the old ones were trained."""
         path = folder / TRAINED
         if training_size(empty_index(self._manifest.space.dim, self._manifest.factory)) and not path.exists():
-            with explained(f"FAISS cannot write {TRAINED}", GO_ON):
-                write_index(path, trained_index(self._folder, self._manifest))
+            write_index(path, trained_index(self._folder, self._manifest))

@@ -9,7 +9,6 @@ from simat.errors import BuildError
 from simat.files import human
 
 ROW_BYTES, PART_BYTES, SHARD_BYTES = 200, 2, 4  # metadata per image; a number in a part, and at most in a shard
-GO_ON = "make room, and give the same command again: it goes on where it was"
 
 
 def require_room(folder: Path, rows: int, dim: int) -> tuple[str, str]:

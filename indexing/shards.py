@@ -155,22 +155,30 @@ def write_index(path: Path, index: Any) -> None:
     """Write a FAISS index, whole or not at all.
 
     Raises:
-        RuntimeError: FAISS cannot: for :func:`explained`.
+        OSError: the disk is full; of files that FAISS opens itself, it does not tell that their last bytes did not fit.
     """
     import faiss
 
-    with atomic(path) as temporary:
-        faiss.write_index(index, str(temporary))
-        # FAISS keeps to itself that the disk was too full for the last bytes; what lacks them cannot be read.
-        faiss.read_index(str(temporary), faiss.IO_FLAG_MMAP_IFC)
+    errors: list[OSError] = []
+    with atomic(path) as temporary, temporary.open("wb") as file:
+
+        def write(data: bytes) -> None:
+            try:
+                _ = errors or file.write(data)
+            except OSError as error:  # FAISS would make an error of its own of it
+                errors.append(error)
+
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+        if errors:
+            raise errors[0]
 
 
 @contextmanager
-def explained(what: str, remedy: str = "free the disk, or try --factory Flat") -> Iterator[None]:
-    """Turn FAISS's errors, of which a full disk is one, into :class:`BuildError`."""
+def explained(what: str) -> Iterator[None]:
+    """Turn FAISS's errors into :class:`BuildError`."""
     try:
         yield
     except RuntimeError as error:
         # "Error in FUNCTION at FILE:LINE: Error: 'CONDITION' failed: REASON"
         reason = str(error).strip().splitlines()[-1].rpartition(" failed: ")[2]
-        raise BuildError(what, got=reason, remedy=remedy) from error
+        raise BuildError(what, got=reason, remedy="free some memory, or try --factory Flat") from error

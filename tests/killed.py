@@ -1,18 +1,21 @@
 """Kills changes of an index at every moment: run as a program by the tests, it forks a child for each.
 
 ``python killed.py PLACE CHANGE``: PLACE holds ``start``, an index, and ``more`` and ``photos``, folders of pictures.
-Each child works on a copy of ``start`` and is killed (SIGKILL) just before its n-th rename or deletion;
-others then look at what is left, and run the same change to its end. Prints one JSON line a moment.
+Each child works on a copy of ``start`` and is killed (SIGKILL) just before its n-th rename or deletion; of deletions
+that follow one another, which nobody reads between, the first two count. Another child then looks at what is left, and
+runs the same change to its end. Prints one JSON line a moment.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,21 +81,23 @@ CHANGES: dict[str, Run] = {"build": build, "add": add, "remove": remove, "compac
 
 def fatal_at(moment: int) -> None:
     """Kill this process just before its n-th rename or deletion; nothing that has a name changes in between."""
-    counted = 0
+    counted = deleted = 0
 
-    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(original: Callable[..., Any], deletes: bool) -> Callable[..., Any]:
         def fatal(path: Any, *arguments: Any, **options: Any) -> Any:
-            nonlocal counted
-            counted += os.path.lexists(path)
-            if counted == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
+            nonlocal counted, deleted
+            if os.path.lexists(path):
+                deleted = deleted + 1 if deletes else 0
+                counted += deleted <= 2
+                if counted == moment:
+                    os.kill(os.getpid(), signal.SIGKILL)
             return original(path, *arguments, **options)
 
         return fatal
 
-    Path.replace = wrapped(Path.replace)  # type: ignore[method-assign]
-    Path.unlink = wrapped(Path.unlink)  # type: ignore[method-assign]
-    shutil.rmtree = wrapped(shutil.rmtree)
+    Path.replace = wrapped(Path.replace, False)  # type: ignore[method-assign]
+    Path.unlink = wrapped(Path.unlink, True)  # type: ignore[method-assign]
+    shutil.rmtree = wrapped(shutil.rmtree, True)
 
 
 def child(work: Callable[[], Any]) -> tuple[int, Any]:
@@ -127,28 +132,44 @@ def run(place: Path, change: Run, index: Path, moment: int) -> None:
     change(place, index)
 
 
+def loaded(work: Callable[[], object]) -> None:
+    """Do the work in a fork, and import here, once, what every other fork would have to import again."""
+    known = set(sys.modules)
+    code, names = child(lambda: (work(), [name for name in sys.modules if name not in known])[1])
+    assert code == 0, names
+    for name in names:
+        with suppress(Exception):  # some modules are no files
+            importlib.import_module(name)
+
+
+def left_and_ended(place: Path, change: Run, index: Path) -> Any:
+    """What a killed change has left, before it is run to its end."""
+    left = listed(index)
+    change(place, index)
+    return left
+
+
 def main(place: Path, name: str) -> None:
     change, start = CHANGES[name], place / "start"
     indexing.embed.DecodePool = Here  # type: ignore[assignment, misc]
-    before = child(lambda: listed(start))[1] if name not in ("build", "merge") else None
+    os.fsync = lambda _: None  # what the kernel has survives the death of a process
     fresh(start, place / "whole", name)
-    code, told = child(lambda: change(place, place / "whole") and None)
-    assert code == 0, told
+    loaded(lambda: (change(place, place / "whole"), listed(place / "whole")))
+    before = child(lambda: listed(start))[1] if name not in ("build", "merge") else None
     after, files = child(lambda: listed(place / "whole"))[1], contents(place / "whole")
-    moment = 0
-    while code != 0 or moment == 0:
+    moment, code = 0, -1
+    while code != 0:
         moment += 1
         index = fresh(start, place / "index", name)
         code, told = child(lambda at=moment: run(place, change, place / "index", at))  # type: ignore[misc]
         assert code in (0, -signal.SIGKILL), told
-        left = child(lambda: listed(place / "index"))
-        ended = child(lambda: change(place, place / "index") and None)
+        ended, left = child(lambda: left_and_ended(place, change, place / "index"))
         print(
             json.dumps(
                 {
                     "moment": moment,
                     "killed": code == -signal.SIGKILL,
-                    "left": "old" if left == (0, before) else "new" if left == (0, after) else left,
+                    "left": "old" if left == before else "new" if left == after else left,
                     "ended": ended,
                     "whole": contents(index) == files,
                 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ from helpers import PixelColourEncoder
 from living import ONE, built, images, live_ids, photos_and_index
 
 from indexing.add import Added, add_images
+from indexing.compact import compact_index
+from indexing.duplicates import find_duplicates
 from indexing.inspect import describe
 from indexing.known import KnownContents, content_keys, rows_at
 from indexing.remove import remove_images
-from simat.embeddings import EmbeddingSet
+from simat.embeddings import EmbeddingSet, ImageRow, write_part
 from simat.errors import BuildError, SpaceMismatchError
+from simat.manifest import FileEntry, write_manifest
 from simat.opened import open_index
 from simat.selection import Selection
 
@@ -154,6 +158,9 @@ def test_what_cannot_be_added_is_one_line_and_changes_nothing(index: Path, tmp_p
     (tmp_path / "empty").mkdir()
     with pytest.raises(BuildError, match=r"no image files here; got .*empty"):
         add(index, tmp_path / "empty")
+    (tmp_path / "empty" / "x.tar").touch()
+    with pytest.raises(BuildError, match=r"no image files here; got .*empty; name the files in it: .*empty/\*\.tar"):
+        add(index, tmp_path / "empty")
     with pytest.raises(BuildError, match=r"no such folder of photos"):
         add(index, tmp_path / "nowhere")
     (tmp_path / "bad").mkdir()
@@ -169,12 +176,40 @@ def test_an_encoder_with_other_weights_is_refused(index: Path, place: Path) -> N
     assert describe(index)["images"] == 30
 
 
+def test_an_addition_that_fails_before_its_work_is_in_nobodys_way(
+    index: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(index)
+    with pytest.raises(SpaceMismatchError):
+        add(index, place / "more", PixelColourEncoder("0" * 64))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 100))
+        with pytest.raises(
+            BuildError, match=r"the disk is too full for this index; got 100 B free, .* needed; free some"
+        ):
+            add(index, place / "more")
+    assert {**contents(index), ".lock": b""} == {**before, ".lock": b""}
+    remove_images(index, ids=np.array([1]))
+    assert compact_index(index, ONE).reasons
+
+
+def test_an_addition_that_has_begun_outlives_an_encoder_that_fails(index: Path, place: Path, whole: Path) -> None:
+    with pytest.raises(Interrupted):
+        add(index, place / "more", CountingEncoder(12))
+    with pytest.raises(SpaceMismatchError):
+        add(index, place / "more", PixelColourEncoder("0" * 64))
+    encoder = CountingEncoder()
+    add(index, place / "more", encoder)
+    assert encoder.encoded < 18
+    assert same_contents(index, whole)
+
+
 def test_a_full_disk_leaves_the_index_and_the_addition_goes_on(index: Path, place: Path, whole: Path) -> None:
     before = images(index)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2500, limits[1]))
     try:
-        with pytest.raises((BuildError, OSError), match=r"File too large|FAISS cannot make|cannot remember"):
+        with pytest.raises(BuildError, match=r"File too large|FAISS cannot make|cannot remember"):
             add(index, place / "more")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -226,3 +261,23 @@ def test_an_addition_tells_what_it_finds(index: Path, place: Path) -> None:
     assert recorder.notes[0] == "30 files are in the index already: left alone"
     assert recorder.notes[1].startswith("3 new files: they will take about ")
     assert recorder.advanced["shard"] == 2
+
+
+def test_a_row_without_content_or_file_is_nobodys_copy(tmp_path: Path) -> None:
+    """Imported vectors may have neither."""
+    index = built(tmp_path / "index", save_blotches(tmp_path / "photos", 6))
+    folder, known = index / "embeddings", open_index(index).embeddings
+    rows = [ImageRow("", "", 0, 0), ImageRow("", "", 0, 0), *known.rows(np.arange(2, 6))]
+    write_part(folder / "part-000000.parquet", 0, rows, known.vectors(np.arange(6)))
+    entry = FileEntry.of(folder, "part-000000.parquet", 6)
+    write_manifest(folder, replace(known.manifest, parts=(entry,)))
+    embeddings = EmbeddingSet(folder)
+    assert [KnownContents(embeddings, Selection.none(6)).find(sha) for sha in ("", rows[2].sha256)] == [None, 2]
+    assert [*rows_at(embeddings, Selection.none(6), ["", "0002.png"])] == [("0002.png", 2)]
+    more = save_blotches(tmp_path / "more", 3)  # the same pictures as the first three rows
+    encoder = CountingEncoder()
+    added = add(index, more, encoder)
+    assert (encoder.encoded, added.images, added.duplicates) == (2, 3, 1)
+    assert [group.kept for group in find_duplicates(open_index(index), 2.0)] == [2]
+    with pytest.raises(BuildError, match="1 of 1 images are not in the index"):
+        remove_images(index, paths=[str(tmp_path / "photos")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,6 +91,36 @@ def test_a_merge_that_was_interrupted_goes_on_and_ends_with_the_same_bytes(
         merge_indexes([second, first], tmp_path / "out", ONE)
     merge_indexes([first, second], tmp_path / "out", ONE)
     assert same_contents(tmp_path / "out", tmp_path / "whole")
+
+
+def test_a_merge_does_not_go_on_with_an_index_that_was_changed_while_it_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts are of the generation that was read: what is remembered must be that one, not what is there by now."""
+    index = vector_index(tmp_path / "a", noise(30))
+    begin = indexing.merge._begin
+
+    def changed_first(*arguments: Any) -> None:
+        remove_images(index, ids=np.array([3]))
+        begin(*arguments)
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(indexing.merge, "_begin", changed_first)
+        patch.setattr(indexing.merge, "complete", stop)
+        merge_indexes([index], tmp_path / "out", ONE)
+    with pytest.raises(BuildError, match="was begun from other indexes"):
+        merge_indexes([index], tmp_path / "out", ONE)
+
+
+def test_a_file_that_several_could_not_read_is_listed_once(tmp_path: Path) -> None:
+    photos = save_blotches(tmp_path / "photos", 3)
+    (photos / "bad.png").write_bytes(b"no picture")
+    first, second = built(tmp_path / "a", photos), built(tmp_path / "b", photos)
+    done = merge_indexes([first, second], tmp_path / "out", ONE)
+    assert [item.path for item in done.rejected] == ["bad.png"]
 
 
 def test_indexes_of_different_spaces_are_not_merged(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from building import Recorder, contents, same_contents, vector_set
 from helpers import unit_noise
 
 from indexing.config import BuildConfig
-from indexing.shards import ShardBuilder, Shards
+from indexing.shards import ShardBuilder, Shards, write_index
 from simat.embeddings import EmbeddingSet
 from simat.errors import BuildError
 from simat.searcher import Searcher
@@ -220,3 +221,25 @@ def test_one_vector_makes_an_index(tmp_path: Path, factory: str) -> None:
     shards, _ = built(tmp_path, one, settings(factory))
     assert [entry.rows for entry in shards.entries] == [1]
     assert shards.recall == {"recall@10": 1.0, "queries": 1}
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat", "HNSW8"])
+def test_a_file_that_lacks_its_last_bytes_is_never_there(tmp_path: Path, factory: str) -> None:
+    """FAISS writes the last bytes when it closes the file, and tells nobody that they did not fit."""
+    index = faiss.index_factory(8, factory, faiss.METRIC_INNER_PRODUCT)
+    vectors = unit_noise(0, 300, 8)
+    index.train(vectors)
+    index.add(vectors)
+    path = tmp_path / "shard.faiss"
+    write_index(path, index)
+    size = path.stat().st_size
+    path.unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for missing in (1, 1000, size - 1, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, limits[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                write_index(path, index)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert [*tmp_path.iterdir()] == []
