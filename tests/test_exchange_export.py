@@ -133,7 +133,7 @@ def test_lance_finds_neighbours_in_the_export(index: Path, tmp_path: Path) -> No
 
 def test_lance_that_is_not_installed_is_one_line(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lance", None)
-    with pytest.raises(StorageError, match=r"Lance is not installed; pip install 'simat\[lance\]'"):
+    with pytest.raises(StorageError, match=r"lance is not installed; pip install 'simat\[lance\]'"):
         export_index(index, tmp_path / "out", "lance")
     assert not (tmp_path / "out").exists()
 
@@ -228,8 +228,23 @@ def test_an_unfinished_lance_dataset_is_begun_again(
         patch.setattr(RowStream, "read", killed_after_one)
         with pytest.raises((KeyboardInterrupt, OSError)):
             export_index(index, tmp_path / "out", "lance")
+    assert not (tmp_path / "out" / "vectors.lance").exists()
     export_index(index, tmp_path / "out", "lance")
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["simat.json", "vectors.lance"]
     assert len(imported(tmp_path / "out", tmp_path / "again")) == 23
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_finished_export_that_is_asked_for_again_stays_as_it_is(index: Path, tmp_path: Path, layout: str) -> None:
+    export_index(index, tmp_path / "out", layout, 10)
+
+    def files() -> dict[str, int]:
+        found = (path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "simat.json")
+        return {str(path): path.stat().st_mtime_ns for path in found}
+
+    before = files()
+    assert export_index(index, tmp_path / "out", layout, 10).rows == 23
+    assert files() == before
 
 
 def test_an_export_with_a_file_missing_is_refused(index: Path, tmp_path: Path) -> None:

@@ -333,8 +333,8 @@ def test_filter_that_takes_too_long_is_stopped(tmp_path: Path, monkeypatch: pyte
     import simat.where.database
 
     monkeypatch.setattr(simat.where.database, "LIMIT_S", 0.01)
-    long = table_set(tmp_path, {"caption": ["a" * 300] * 20_000}, part_size=20_000)
-    slow = " or ".join(f"regexp_matches(caption, '(a|b)*c{n}')" for n in range(100))
+    long = table_set(tmp_path, {"caption": ["a" * 300] * 10_000}, part_size=10_000)
+    slow = " or ".join(f"regexp_matches(caption, '(a|b)*c{n}')" for n in range(40))
     with pytest.raises(QueryError, match="takes longer"):
         Filter.parse(slow).select(long)
     assert Filter.parse("id < 3").select(long).count == 3
@@ -355,5 +355,5 @@ def test_filters_of_several_threads_do_not_disturb_each_other(six: EmbeddingSet)
 
     filters = Filters(six)
     with ThreadPoolExecutor(8) as pool:
-        found = [*pool.map(lambda n: filters.selection(f"id = {n % 6} and width > {-n}"), range(120))]
-    assert [ids(one) for one in found] == [[n % 6] for n in range(120)]
+        found = [*pool.map(lambda n: filters.selection(f"id = {n % 6} and width > {-n}"), range(60))]
+    assert [ids(one) for one in found] == [[n % 6] for n in range(60)]

@@ -14,7 +14,7 @@ from indexing.exchange.lance_files import require_lance
 from indexing.exchange.paths import absolute
 from indexing.exchange.stream import RowStream, file_ranges
 from simat.embeddings import ROW_GROUP, embedding_column
-from simat.files import atomic, remove_leftovers
+from simat.files import atomic, remove_leftovers, sync_folder
 from simat.progress import Progress
 
 if TYPE_CHECKING:
@@ -93,12 +93,17 @@ def write_lance(stream: RowStream, path: Path, rows_per_file: int, progress: Pro
 
     lance = require_lance()
     if path.exists():
-        shutil.rmtree(path)  # an unfinished one cannot be gone on with
+        progress.advance(len(stream))
+        return
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)  # it cannot be gone on with
     batches = (
         batch for table in _numbered(stream, 0, len(stream), progress) for batch in table.to_batches(VECTOR_GROUP)
     )
     reader = pa.RecordBatchReader.from_batches(stream.schema, batches)
-    lance.write_dataset(reader, str(path), max_rows_per_file=max(rows_per_file, ROW_GROUP))
+    lance.write_dataset(reader, str(unfinished), max_rows_per_file=max(rows_per_file, ROW_GROUP))
+    unfinished.replace(path)
+    sync_folder(path.parent)
 
 
 def _numbered(stream: RowStream, start: int, stop: int, progress: Progress) -> Iterator[pa.Table]:

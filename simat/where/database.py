@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from simat.errors import QueryError, StorageError
+from simat.plugins import required
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,12 +70,12 @@ def evaluated(condition: str, table: pa.Table) -> Bool[np.ndarray, " rows"]:
     """
     with _session() as session, _told("the filter cannot be computed"):
         session.register("rows", table)
-        session.execute(f"SELECT ({condition}) FROM rows LIMIT 0")
-        kind = str(session.description[0][1])
-        if kind != "BOOLEAN":
-            remedy = "compare it with something: width >= 640"
-            raise QueryError("the filter is no condition", got=f"a value of type {kind}", remedy=remedy)
         with _limited(session):
+            session.execute(f"SELECT ({condition}) FROM rows LIMIT 0")
+            kind = str(session.description[0][1])
+            if kind != "BOOLEAN":
+                remedy = "compare it with something: width >= 640"
+                raise QueryError("the filter is no condition", got=f"a value of type {kind}", remedy=remedy)
             found = session.execute(f"SELECT coalesce(({condition}), false) AS keep FROM rows").fetchnumpy()
     keep: Bool[np.ndarray, " rows"] = np.asarray(found["keep"], bool)
     return keep
@@ -129,11 +130,7 @@ def _told(what: str) -> Iterator[None]:
 
 
 def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError as error:
-        raise StorageError("duckdb is not installed", remedy="pip install duckdb") from error
-    return duckdb
+    return required("duckdb", StorageError, "pip install duckdb")
 
 
 _STARTING = threading.Lock()
