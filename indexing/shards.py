@@ -168,7 +168,7 @@ def write_index(path: Path, index: Any) -> None:
             except OSError as error:  # FAISS would make an error of its own of it
                 errors.append(error)
 
-        faiss.write_index(index, faiss.PyCallbackIOWriter(write))
+        faiss.write_index(index, faiss.PyCallbackIOWriter(write))  # type: ignore[attr-defined]
         if errors:
             raise errors[0]
 
