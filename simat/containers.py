@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
+from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from simat.tables import Table, image_column
 from simat.tars import NOT_A_PICTURE, TarTable
 
 TAR, TABLES = ".tar", (".parquet", ".arrow")
-OPEN_TARS = 24  # a table of 30,000 members takes some 10 MB
+MOST_MEMBERS = 500_000  # of the tars whose tables are kept: some 350 bytes each
 OPEN_TABLES = 4  # each may hold a batch of rows of pictures
 State = tuple[int, int, int]
 
@@ -83,7 +85,7 @@ def tar_table(path: Path) -> TarTable:
     Raises:
         ImageError: it cannot be read, or is compressed.
     """
-    return _tar_table(path, _state(path))
+    return _tars.table(path, _state(path))
 
 
 def table(path: Path) -> Table:
@@ -98,11 +100,36 @@ def table(path: Path) -> Table:
 
 def forget() -> None:
     """Close and forget what was opened: the next one to ask reads it anew."""
-    _tar_table.cache_clear()
+    _tars.forget()
     _table.cache_clear()
 
 
-_tar_table = lru_cache(OPEN_TARS)(lambda path, state: TarTable.of(path))
+class _Tars:
+    """The tables of the tars that were asked for last, of ``MOST_MEMBERS`` together or of one tar."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[Path, State], TarTable] = OrderedDict()
+
+    def table(self, path: Path, state: State) -> TarTable:
+        with self._lock:
+            if (path, state) in self._kept:
+                self._kept.move_to_end((path, state))
+                return self._kept[path, state]
+        made = TarTable.of(path)
+        with self._lock:
+            self._kept[path, state] = made
+            members = sum(len(table.members) for table in self._kept.values())
+            while members > MOST_MEMBERS and len(self._kept) > 1:
+                members -= len(self._kept.popitem(last=False)[1].members)
+        return made
+
+    def forget(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+
+_tars = _Tars()
 _table = lru_cache(OPEN_TABLES)(lambda path, state: Table(path))
 
 

@@ -177,6 +177,20 @@ def test_what_a_row_names_is_a_file_or_refused(tmp_path: Path, named: str) -> No
             read()
 
 
+def test_tables_of_tars_are_kept_by_their_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MOST_MEMBERS", 6)
+    containers.forget()
+    tars = [pack_tar(tmp_path / f"{n}.tar", {f"{i}.png": b"x" for i in range(n)}) for n in (3, 2, 4, 9)]
+    first, second = tar_table(tars[0]), tar_table(tars[1])
+    assert tar_table(tars[0]) is first  # asked for last: the second one has to go
+    third = tar_table(tars[2])
+    assert tar_table(tars[2]) is third
+    assert tar_table(tars[1]) is not second
+    huge = tar_table(tars[3])
+    assert tar_table(tars[3]) is huge  # of more members than are kept, but alone
+    assert tar_table(tars[2]) is not third
+
+
 def test_what_was_opened_can_be_forgotten(tmp_path: Path) -> None:
     path = pack_tar(tmp_path / "a.tar", {"x.png": b"one"})
     known = tar_table(path)
