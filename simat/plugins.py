@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -30,3 +31,15 @@ def load(group: str, name: str) -> Any:
         kind = group.rpartition(".")[2].removesuffix("s")
         raise SimatError(f"no such {kind}", got=repr(name), remedy=f"there are: {', '.join(points)}")
     return points[name].load()
+
+
+def required(module: str, error: type[SimatError], remedy: str) -> Any:
+    """Import a library that need not be there.
+
+    Raises:
+        SimatError: of the class ``error``: it is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as missing:
+        raise error(f"{module} is not installed", remedy=remedy) from missing

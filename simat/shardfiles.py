@@ -15,6 +15,7 @@ from typing import Any
 from simat.errors import StorageError
 from simat.files import cache_folder, write_text
 from simat.manifest import FileEntry, IndexManifest
+from simat.plugins import required
 
 _LIMIT = threading.Lock()
 VERIFIED = "verified.json"  # in the cache folder: which shards have been hashed, in which state
@@ -55,11 +56,7 @@ def require_faiss() -> Any:
     Raises:
         StorageError: it is not installed.
     """
-    try:
-        import faiss
-    except ImportError as error:
-        raise StorageError("faiss is not installed", remedy="pip install 'simat[cpu]' or 'simat[gpu]'") from error
-    return faiss
+    return required("faiss", StorageError, "pip install 'simat[cpu]' or 'simat[gpu]'")
 
 
 def faiss_reason(error: RuntimeError) -> str:

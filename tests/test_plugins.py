@@ -105,3 +105,10 @@ def test_protocols_tell_encoders_from_pixel_encoders_and_backends() -> None:
     assert not isinstance(ColourEncoder(), PixelEncoder)
     assert isinstance(PixelColourEncoder(), PixelEncoder)
     assert not isinstance(object(), Backend)
+
+
+def test_a_library_that_is_there_is_imported_and_one_that_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plugins.required("json.decoder", EncoderError, "").JSONDecoder
+    monkeypatch.setitem(sys.modules, "json.decoder", None)
+    with pytest.raises(EncoderError, match=r"^json.decoder is not installed; pip install it$"):
+        plugins.required("json.decoder", EncoderError, "pip install it")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from indexing.exchange.parquet_files import column_dim, list_vectors
 from indexing.exchange.segments import BLOCK, Blocks
 from simat.errors import StorageError
+from simat.plugins import required
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,11 +70,7 @@ def require_lance() -> Any:
     Raises:
         StorageError: it is not installed.
     """
-    try:
-        import lance
-    except ImportError as error:
-        raise StorageError("Lance is not installed", remedy="pip install 'simat[lance]'") from error
-    return lance
+    return required("lance", StorageError, "pip install 'simat[lance]'")
 
 
 def lance_segments(folder: Path, column: str) -> list[LanceSegment]:

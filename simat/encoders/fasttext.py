@@ -25,6 +25,7 @@ from simat.encoders.runtime import RuntimeOptions
 from simat.encoders.word_vectors import WordVectors
 from simat.errors import EncoderError, QueryError
 from simat.files import sha256_file, sha256_text
+from simat.plugins import required
 from simat.types import EmbeddingSpace
 from simat.vectors import unit_rows
 
@@ -74,10 +75,7 @@ class BinaryWords:
 
     def __init__(self, path: Path) -> None:
         counts = word_counts(path)
-        try:
-            import fasttext
-        except ImportError as error:
-            raise EncoderError("fasttext is not installed", remedy="pip install 'simat[text]'") from error
+        fasttext = required("fasttext", EncoderError, "pip install 'simat[text]'")
         try:
             self._model = fasttext.load_model(str(path))
         except (ValueError, RuntimeError, MemoryError) as error:

@@ -17,6 +17,7 @@ from simat.encoders.checkpoints import first_line, read_tensors
 from simat.encoders.runtime import RuntimeOptions, torch_device
 from simat.errors import EncoderError
 from simat.files import sha256_file, sha256_text
+from simat.plugins import required
 from simat.types import EmbeddingSpace
 from simat.vectors import unit_rows
 
@@ -67,10 +68,7 @@ def _open(codes: Path, vocabulary: Path, encoder: Path, options: RuntimeOptions)
     missing = {"params", "model", "dictionary"} - {*read_tensors(encoder)}
     if missing:
         raise EncoderError("this is no LASER encoder", got=f"{encoder} without {', '.join(sorted(missing))}")
-    try:
-        import laserembeddings
-    except ImportError as error:
-        raise EncoderError("laserembeddings is not installed", remedy="pip install 'simat[text]'") from error
+    laserembeddings = required("laserembeddings", EncoderError, "pip install 'simat[text]'")
     import torch
 
     device = torch_device(options)

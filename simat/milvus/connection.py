@@ -15,6 +15,7 @@ import numpy as np
 
 from simat.errors import StorageError
 from simat.milvus.address import Address
+from simat.plugins import required
 from simat.reach import listens
 
 TOKEN = "SIMAT_MILVUS_TOKEN"  # environment variable: user:password, or an API key
@@ -176,13 +177,10 @@ class Connection:
 
 
 def _client_class() -> Any:
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise StorageError("pymilvus is not installed", remedy="pip install 'simat[milvus]'") from error
+    pymilvus = required("pymilvus", StorageError, "pip install 'simat[milvus]'")
     for name in LOGGERS:  # what they log, the errors say
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return MilvusClient
+    return pymilvus.MilvusClient
 
 
 def _failed_call(error: BaseException | None) -> Any:
