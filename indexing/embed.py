@@ -100,7 +100,7 @@ class Embedder:
             progress: told after every batch.
 
         Raises:
-            BuildError: the disk is full.
+            BuildError: the disk has no room to remember which files were seen.
         """
         try:
             return self._run(scan, files, workers, progress)

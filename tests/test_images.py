@@ -14,7 +14,7 @@ import pytest
 from helpers import blotches, encoded, plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from simat import images
 from simat.errors import ImageError
@@ -22,6 +22,7 @@ from simat.images import ImageTransform, decode, decode_sized, load_image, read_
 
 PHOTO = blotches(5, (160, 120))
 SEEDS = [encoded(PHOTO.resize((40, 30)), format) for format in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")]
+NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="Pillow was built without AVIF")
 SMALL = st.integers(1, 60)
 SIZES = st.tuples(SMALL, SMALL).filter(lambda size: max(size) <= 7 * min(size))  # thinner ones, open_clip cannot do
 
@@ -64,6 +65,18 @@ def test_decode_of_damaged_files_raises_nothing_but_image_errors(seed: bytes, da
     else:
         assert picture.mode == "RGB"
         assert 1 <= picture.width <= width and 1 <= picture.height <= height
+
+
+@NEEDS_AVIF
+def test_decode_of_avif_with_one_byte_changed_raises_nothing_but_image_errors() -> None:
+    good = encoded(PHOTO.resize((40, 30)), "AVIF")
+    refused = 0
+    for place in range(len(good)):
+        try:
+            decode(good[:place] + bytes([good[place] ^ 0x5A]) + good[place + 1 :])
+        except ImageError:
+            refused += 1
+    assert 0 < refused < len(good)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])

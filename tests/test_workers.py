@@ -66,7 +66,7 @@ def fragile(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
         return worker
 
     monkeypatch.setattr(Worker, "start", start)
-    monkeypatch.setattr(indexing.workers, "CHUNK", 4)
+    monkeypatch.setattr(indexing.workers, "CHUNK", 2)
     return started
 
 
@@ -74,7 +74,7 @@ def hashes(outcomes: Iterator[Outcome] | list[Outcome]) -> list[str]:
     return [record.sha256 for record, _ in outcomes]
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(count=st.integers(1, 3), chunk=st.integers(1, 9), length=st.integers(0, 40))
 def test_decode_keeps_the_order_for_any_number_of_workers_and_any_chunk(
     pictures: list[str], count: int, chunk: int, length: int
@@ -118,13 +118,13 @@ def test_decode_holds_few_chunks_ahead_of_a_slow_reader(pictures: list[str]) -> 
 def test_decode_loses_and_doubles_nothing_when_workers_are_killed_in_mid_run(
     pictures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indexing.workers, "CHUNK", 3)
-    expected = [decode_file(path, TRANSFORM)[0].sha256 for path in pictures] * 8
+    monkeypatch.setattr(indexing.workers, "CHUNK", 2)
+    expected = [decode_file(path, TRANSFORM)[0].sha256 for path in pictures] * 4
     with DecodePool(2, TRANSFORM) as pool:
         got = []
-        for number, (record, _) in enumerate(pool.decode(pictures * 8)):
+        for number, (record, _) in enumerate(pool.decode(pictures * 4)):
             got.append(record.sha256)
-            if number in (4, 200):
+            if number in (4, 100):
                 for worker in pool._workers:
                     os.kill(worker.process.pid, signal.SIGKILL)
     assert got == expected

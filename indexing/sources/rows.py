@@ -111,7 +111,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (ImageError, StorageError) as error:
-        raise BuildError(error.what, got=error.got) from error
+        raise BuildError(error.what, got=error.got, remedy="fetch it again, or leave it out") from error
 
 
 def _image_column(schema: pa.Schema, name: str, path: Path) -> str:
