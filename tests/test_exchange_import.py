@@ -269,6 +269,8 @@ def test_pictures_below_the_root_are_vouched_for(tmp_path: Path) -> None:
     assert [bool(sha) for sha in column(index, "sha256")] == [True, True, False]
     assert column(index, "width") == [48, 48, 0]
     assert index.root == photos
+    around = imported(tmp_path / "laion", tmp_path / "around", root=photos / ".." / "photos")
+    assert around.root == photos and column(around, "path") == column(index, "path")
 
 
 def test_absolute_paths_keep_their_places_without_a_root(tmp_path: Path) -> None:

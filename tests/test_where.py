@@ -282,6 +282,17 @@ def test_columns_that_some_parts_have_are_null_in_the_others(tmp_path: Path) -> 
     assert ids(Filter.parse("mark = '2'").select(mixed)) == [1, 3]  # numbers here, texts there: texts
 
 
+def test_columns_of_half_precision_are_compared(tmp_path: Path) -> None:
+    halves = table_set(tmp_path, {"score": np.array([0.5, 0.25], np.float16)})
+    assert ids(Filter.parse("score > 0.3").select(halves)) == [0]
+
+
+def test_columns_that_differ_in_type_beyond_repair_are_named(tmp_path: Path) -> None:
+    mixed = table_set(tmp_path, {"mark": [1, 2, {"a": 1}, {"a": 2}]}, part_size=2)
+    with pytest.raises(QueryError, match=r"values differ in type from part to part; got mark: struct<a: int64> and"):
+        Filter.parse("mark is null").select(mixed)
+
+
 def test_columns_that_differ_in_case_alone_are_told_apart(tmp_path: Path) -> None:
     alike = table_set(tmp_path, {"URL": ["a", "b"], "url": ["b", "c"]})
     assert ids(Filter.parse("\"URL\" = 'b'").select(alike)) == [1]

@@ -75,7 +75,7 @@ class Importer:
         self._columns = Columns.of(source.vectors.schema, space.dim, numbered=source.card is not None)
         before = source.card.root if source.card else None
         self._folders = dict(source.card.folders) if source.card else {}
-        self._root = str(wanted.root.absolute()) if wanted.root else before or _root(source, self._columns)
+        self._root = _absolute(wanted.root) if wanted.root else before or _root(source, self._columns)
         self._relative = Relative(self._root, before, self._folders)
         self._pictures = Pictures(wanted.root) if wanted.root and wanted.modality == "image" else None
 
@@ -178,6 +178,11 @@ def kept(column: Any, good: Bool[np.ndarray, " n"]) -> Any:
     import pyarrow as pa
 
     return column.filter(pa.array(good))
+
+
+def _absolute(root: Path) -> str:
+    """A root as paths below it begin, which go no step back."""
+    return str(root.resolve() if ".." in root.parts else root.absolute())
 
 
 def _root(source: Source, columns: Columns) -> str:

@@ -44,7 +44,8 @@ class Columns:
             for field in self._parts.part_schema(part):
                 if field.name not in HIDDEN:
                     found[field.name] = widest(found.get(field.name, field.type), field.type)
-        return {name: pa.string() if pa.types.is_null(kind) else kind for name, kind in found.items()}
+        shown = {pa.null(): pa.string(), pa.float16(): pa.float32()}  # DuckDB knows no half precision
+        return {name: shown.get(kind, kind) for name, kind in found.items()}
 
     @cached_property
     def _always(self) -> dict[str, pa.DataType]:
