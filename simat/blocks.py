@@ -22,6 +22,7 @@ SHARED = {20: 3, 128_000: 1_280}  # FAISS's limits below which every query scans
 ROUNDING = 4e-6  # of a product of unit vectors, computed in whatever order
 DEPTH = "depth"  # among the search parameters: so many rows are asked for, at least, where FAISS cannot select
 REFINED = 4  # times k: rows that an index which refines its own answers looks at again
+HEEDING = (1, 14, 3)  # before it, fast scans of RaBitQ silently find rows that are not selected, too
 SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
 
 Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
@@ -130,8 +131,10 @@ class Block:
     def _selects(self) -> bool:
         """Whether this kind of index can leave rows out while it searches."""
         faiss = require_faiss()
-        unable = (faiss.IndexFastScan, faiss.IndexPQ, faiss.IndexLSH)
-        return not self._on_gpu and not isinstance(unwrapped(self.index), unable)
+        unable = [faiss.IndexFastScan, faiss.IndexPQ, faiss.IndexLSH]
+        if tuple(int(number) for number in faiss.__version__.split(".")[:3]) < HEEDING:
+            unable.append(faiss.IndexIVFRaBitQFastScan)
+        return not self._on_gpu and not isinstance(unwrapped(self.index), tuple(unable))
 
     @cached_property
     def _on_gpu(self) -> bool:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -67,13 +68,15 @@ class VectorStore:
         wrong = ids[(ids < 0) | (ids >= self.rows)]
         if len(wrong):
             raise QueryError("no image with this id", got=int(wrong[0]), remedy=f"ids run from 0 to {self.rows - 1}")
-        found = np.empty((len(ids), self.dim), np.float16)
         order = np.argsort(ids, kind="stable")
-        parts = np.searchsorted(self._ends, ids[order], side="right")
-        for places in np.split(order, np.flatnonzero(np.diff(parts)) + 1):
-            if len(places):
-                part = int(np.searchsorted(self._ends, ids[places[0]], side="right"))
-                found[places] = self._part(part).take((ids[places] - self._starts[part]).astype(np.int64, copy=False))
+        ordered = ids[order].astype(np.int64, copy=False)
+        parts = np.searchsorted(self._ends, ordered, side="right")
+        rows = ordered - self._starts[parts]
+        taken, found = np.empty((2, len(ids), self.dim), np.float16)
+        firsts = np.flatnonzero(np.diff(parts, prepend=-1)).tolist()
+        for first, end in pairwise([*firsts, len(ids)]):
+            taken[first:end] = self._part(int(parts[first])).take(rows[first:end])
+        found[order] = taken
         return found
 
     def blocks(self, start: int, stop: int, size: int = BLOCK) -> Iterator[Float16[np.ndarray, "n d"]]:

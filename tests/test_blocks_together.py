@@ -21,12 +21,12 @@ def _rows(rng: np.random.Generator, rows: int, dim: int) -> np.ndarray:
     return found
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(1, 400),
     st.sampled_from([3, 16, 128, 513]),
-    st.integers(1, 70),
+    st.integers(1, 40),
     st.integers(1, 12),
 )
 def test_search_gives_a_batch_what_it_gives_each_query_bit_by_bit(

@@ -17,10 +17,11 @@ from helpers import unit_noise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from simat import blocks as blocks_module
 from simat import gpu
 from simat import searcher as searcher_module
 from simat.errors import QueryError, StorageError
-from simat.gpu import MAX_K, SCRATCH, USABLE, gpu_bytes, gpu_count, on_gpus, parse_devices, place
+from simat.gpu import SCRATCH, USABLE, gpu_bytes, gpu_count, on_gpus, parse_devices, place
 from simat.searcher import Searcher
 from simat.selection import Selection
 from simat.vectorstore import VectorStore
@@ -224,15 +225,19 @@ def test_graphs_are_searched_as_widely_as_they_must(played: FakeFaiss) -> None:
 
 
 @pytest.mark.parametrize("factory", ["IVF16,Flat", "Flat"])
-def test_more_than_a_gpu_finds_is_refused_but_among_few_rows(played: FakeFaiss, tmp_path: Path, factory: str) -> None:
+def test_more_than_a_gpu_finds_is_refused_but_among_few_rows(
+    played: FakeFaiss, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str
+) -> None:
+    for module in (blocks_module, searcher_module):
+        monkeypatch.setattr(module, "MAX_K", 64)
     store = VectorStore.of(vector_set(tmp_path, unit_noise(0, ROWS, DIM)))
-    searcher = Searcher(on_gpus(shards(factory), {}, (0,)), threads=2, vectors=store)
+    searcher = Searcher(on_gpus(shards(factory), {"nprobe": 16} if "IVF" in factory else {}, (0,)), {}, 2, None, store)
     queries = unit_noise(1, 2, DIM)
-    assert searcher.search(queries, MAX_K).ids.shape == (2, MAX_K)
-    with pytest.raises(QueryError, match=r"GPUs find at most 2,048 images; got 2049; ask for fewer"):
-        searcher.search(queries, MAX_K + 1)
-    among = Selection.of(np.arange(ROWS) < 2500)
-    assert (searcher.search(queries, MAX_K + 1, among).ids >= 0).all()
+    assert (searcher.search(queries, 64).ids >= 0).all()
+    with pytest.raises(QueryError, match=r"GPUs find at most 64 images; got 65; ask for fewer, or leave out --gpus"):
+        searcher.search(queries, 65)
+    among = Selection.of(np.arange(ROWS) < 500)
+    assert (searcher.search(queries, 65, among).ids >= 0).all()
 
 
 def test_rows_that_a_filter_passes_are_all_found_where_a_gpu_finds_too_few(

@@ -181,6 +181,19 @@ def test_an_index_that_finds_too_few_of_the_selected_rows_is_completed(
         np.testing.assert_allclose(hits.scores, wanted.scores, atol=1e-6)
 
 
+def test_a_faiss_that_does_not_heed_selections_is_not_trusted(
+    stored: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faiss, "__version__", "1.14.1")
+    vectors = stored.astype(np.float32)
+    among = Selection.of(np.random.default_rng(5).random(ROWS) < 0.25)
+    for factory, selects in (("IVF8,RaBitQfs", False), ("IVF8,RaBitQ", True), ("IVF8,PQ4x4fs", True)):
+        index = made(factory, vectors)
+        assert Block(0, index=index)._selects is selects
+        (ids,) = Searcher([index], {"nprobe": 8}, 1).search(vectors[:1], 10, among).ids
+        assert (ids >= 0).all() and among.mask()[ids].all()
+
+
 def test_removed_rows_of_one_shard_leave_the_search_of_the_others_as_it_was(stored: np.ndarray) -> None:
     vectors = stored.astype(np.float32)
     searcher = Searcher([flat(vectors[:1000]), flat(vectors[1000:])], threads=1)
