@@ -125,6 +125,16 @@ def test_answers_are_those_of_the_index_in_the_folder(index: Path, pictures: str
     assert len(milvus) == len(folder) == 23
 
 
+def test_a_question_for_too_many_spoils_no_other(pictures: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "MOST", 5)
+    engine = simat.open(pictures, encoder=PixelColourEncoder())
+    few, many, both = (Query(text="red", composer="text", k=k) for k in (3, 9, 4))
+    answers = engine.answer_many([few, many, both])
+    assert [str(answer) if isinstance(answer, QueryError) else len(answer) for answer in answers] == [
+        *(3, "Milvus finds 1 to 5 images at a time; got 9", 4)
+    ]
+
+
 def test_metadata_and_vectors_are_those_of_the_embedding_set(noise: EmbeddingSet, opened: MilvusOpened) -> None:
     ids = np.array([899, 0, 400, 401, 0])
     assert opened.embeddings.rows(ids) == noise.rows(ids)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -60,12 +61,14 @@ def best_of_many(searcher: IndexSearch, embeddings: Images, tasks: Sequence[Task
     groups: dict[tuple[int, int], list[tuple[int, Vector]]] = {}
     for i, task in enumerate(tasks):
         if isinstance(task.composition, Fusion):
-            found[i] = _fused(searcher, embeddings, task)
+            found[i] = _or_error(partial(best, searcher, embeddings, task.composition, task.k, task.among))
         else:
             groups.setdefault((task.k, id(task.among)), []).append((i, task.composition))
     for (k, _), group in groups.items():
-        hits = searcher.search(np.stack([vector for _, vector in group]), k, tasks[group[0][0]].among)
-        found.update({i: Hits(hits.ids[[row]], hits.scores[[row]]) for row, (i, _) in enumerate(group)})
+        vectors, among = np.stack([vector for _, vector in group]), tasks[group[0][0]].among
+        hits = _or_error(partial(searcher.search, vectors, k, among))
+        for row, (i, _) in enumerate(group):
+            found[i] = hits if isinstance(hits, SimatError) else Hits(hits.ids[[row]], hits.scores[[row]])
     return [found[i] for i in range(len(tasks))]
 
 
@@ -78,9 +81,9 @@ def stored_vectors(
     return embeddings.vectors(ids)
 
 
-def _fused(searcher: IndexSearch, embeddings: Images, task: Task) -> Hits | SimatError:
+def _or_error(search: Callable[[], Hits]) -> Hits | SimatError:
     try:
-        return best(searcher, embeddings, task.composition, task.k, task.among)
+        return search()
     except SimatError as error:
         return error
 
