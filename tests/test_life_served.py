@@ -49,7 +49,7 @@ def test_the_served_generation_stays_whole_while_the_index_changes(index: Path, 
     stop, wrong = threading.Event(), []
 
     def ask() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.005):
             wrong.extend(i for i, query in enumerate(queries) if told(service, query) != before[i])
 
     asking = [threading.Thread(target=ask) for _ in range(2)]
