@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simat.errors import BuildError
+from simat.plugins import required
 from simat.reach import listens
 
 QUIET = {
@@ -17,6 +18,7 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray warns of it at every start
 }
+MOST_TOLD = 300  # characters of what Ray says
 
 
 @dataclass(frozen=True)
@@ -78,23 +80,41 @@ def connected(address: str | None, cores: int) -> Iterator[None]:
     Raises:
         BuildError: ray is not installed, or there is no cluster.
     """
-    ray = require_ray()
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    ray = require_ray()  # which looks at them
     if ray.is_initialized():
         yield
         return
     if address is not None:
         _check(address)
-    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     alone: dict[str, Any] = {} if address else {"num_cpus": cores, "include_dashboard": False}
     try:
         ray.init(address=address or "local", logging_level=logging.ERROR, log_to_driver=False, **alone)
     except Exception as error:  # Ray raises just this where a node does not start in time
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BuildError("cannot join the Ray cluster", got=f"{address or 'this machine'}: {reason}") from error
+        ray.shutdown()
+        reason = " ".join(str(error).split())[:MOST_TOLD] or type(error).__name__
+        remedy = "start one: ray start --head; all its machines need the same Python and Ray" if address else None
+        raise BuildError(
+            "cannot join the Ray cluster", got=f"{address or 'this machine'}: {reason}", remedy=remedy
+        ) from error
+    try:
+        with _silent():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Ray prints what befalls a cluster, such as the death of a node, on standard output, where documents go."""
+    from ray._private import worker
+
+    before = getattr(worker, "_worker_logs_enabled", True)
+    worker._worker_logs_enabled = False
     try:
         yield
     finally:
-        ray.shutdown()
+        worker._worker_logs_enabled = before
 
 
 def require_ray() -> Any:
@@ -103,11 +123,7 @@ def require_ray() -> Any:
     Raises:
         BuildError: it is not installed.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise BuildError("ray is not installed", remedy="pip install 'simat[ray]'") from error
+    ray, _ = (required(module, BuildError, "pip install 'simat[ray]'") for module in ("ray", "ray.data"))
     return ray
 
 
@@ -116,7 +132,7 @@ def _check(address: str) -> None:
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise BuildError(
             "not the address of a Ray cluster", got=repr(address), remedy="give HOST:PORT of its head, or auto"
         )

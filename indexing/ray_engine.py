@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,16 +57,17 @@ class RayEmbedder(Embedder):
             while todo := starts[len(done.parts) - before :]:
                 reached = len(done.parts)
                 try:
-                    for part in self._embedded(scan, todo[:WAVE], progress):
-                        self._take(part, seen, done)
-                        progress.advance(len(part.rows) + len(part.rejected))
+                    with closing(self._embedded(scan, todo[:WAVE], progress)) as parts:  # the stream ends before Ray
+                        for part in parts:
+                            self._take(part, seen, done)
+                            progress.advance(len(part.rows) + len(part.rejected))
                 except lost_workers() as error:
                     lost = 1 if len(done.parts) > reached else lost + 1
                     if lost == PATIENCE:
                         raise _given_up(error) from error
                     progress.note(f"workers were lost: going on with the machines that are left ({_reason(error)})")
 
-    def _embedded(self, scan: Path, starts: Sequence[int], progress: Progress) -> Iterator[Part]:
+    def _embedded(self, scan: Path, starts: Sequence[int], progress: Progress) -> Generator[Part, None, None]:
         """The parts that begin at ``starts``, in order, as the cluster finishes them."""
         ray = require_ray()
         crew = Crew.of(living(), self._machine.device)
@@ -99,7 +100,8 @@ class RayEmbedder(Embedder):
                 )
                 .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             )
-            yield from map(unpacked, tables)
+            for table in tables:
+                yield from unpacked(table)
 
     def _take(self, part: Part, seen: SeenFiles, done: Embedded) -> None:
         """Settle the next part: its ids, and which of its files are copies of files in earlier parts."""
@@ -117,7 +119,8 @@ def lost_workers() -> tuple[type[Exception], ...]:
     """What Ray raises where a worker, its machine, or what lay in its memory is gone."""
     from ray import exceptions
 
-    return (exceptions.RayActorError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
+    lost = (exceptions.RayActorError, exceptions.ObjectLostError, exceptions.WorkerCrashedError)
+    return (*lost, exceptions.NodeDiedError)
 
 
 def _given_up(error: Exception) -> BuildError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +95,14 @@ class PartWorker:
         """One row in, one row out: see :func:`packed_paths` and :func:`unpacked`."""
         import pyarrow as pa
 
-        paths = _paths(table["files"][0].as_py())
+        done = [pickle.dumps(self._done(paths), protocol=5) for paths in ordered_paths(table)]
+        return pa.table({"done": pa.array(done, pa.large_binary())})
+
+    def _done(self, paths: Sequence[str]) -> Part | Failure:
         try:
-            done: Part | Failure = self._embed(paths)
+            return self._embed(paths)
         except SimatError as error:
-            done = Failure.of(error)
-        return pa.table({"done": pa.array([pickle.dumps(done, protocol=5)], pa.large_binary())})
+            return Failure.of(error)
 
     def _embed(self, paths: Sequence[str]) -> Part:
         encoder = self._ready()
@@ -145,20 +147,23 @@ def packed_paths(paths: Sequence[str]) -> pa.Table:
     """A part's order to a worker: a table of one row, whose size in memory is a tenth of the paths'."""
     import pyarrow as pa
 
-    return pa.table({"files": pa.array([zlib.compress(b"\0".join(map(os.fsencode, paths)))], pa.large_binary())})
+    return pa.table({"files": pa.array([zlib.compress(pickle.dumps([*paths], protocol=5))], pa.large_binary())})
 
 
-def unpacked(table: pa.Table) -> Part:
-    """What a worker made of a part.
+def ordered_paths(table: pa.Table) -> Iterator[list[str]]:
+    """The paths of every part that a table of orders is for."""
+    for order in table["files"]:
+        yield pickle.loads(zlib.decompress(order.as_py()))
+
+
+def unpacked(table: pa.Table) -> Iterator[Part]:
+    """What a worker made of parts, in their order.
 
     Raises:
         SimatError: what the worker met.
     """
-    done: Part | Failure = pickle.loads(table["done"][0].as_py())
-    if isinstance(done, Failure):
-        raise done.error()
-    return done
-
-
-def _paths(packed: bytes) -> list[str]:
-    return [os.fsdecode(path) for path in zlib.decompress(packed).split(b"\0")]
+    for row in table["done"]:
+        done: Part | Failure = pickle.loads(row.as_py())
+        if isinstance(done, Failure):
+            raise done.error()
+        yield done

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building import Recorder, colour_environment, colour_plugin, same_contents, save_blotches, simat
+from building import colour_environment, colour_plugin, here, same_contents, save_blotches, simat
 from helpers import ColourEncoder, PixelColourEncoder
 from hypothesis import given
 from hypothesis import strategies as st
-from ray_clusters import MarkingEncoder, cluster, join
+from ray_clusters import EAGER, Ends, Interrupting, Nodes, cluster
 
-from indexing import ray_engine
 from indexing.build import build_index
 from indexing.config import BuildConfig, Machine
 from indexing.ray_cluster import Crew, connected
-from indexing.ray_worker import PartWorker, Setup, packed_paths, unpacked
+from indexing.ray_worker import PartWorker, Setup, ordered_paths, packed_paths, unpacked
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError, EncoderError
 from simat.reach import listens
@@ -58,98 +57,54 @@ def local(tmp_path_factory: pytest.TempPathFactory, config: BuildConfig) -> Path
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    if not os.environ.get("SIMAT_RAY_CLUSTER"):
-        pytest.skip(
-            "set SIMAT_RAY_CLUSTER: a driver of Ray ends when a node dies at the wrong moment, and the run with it"
-        )
-    with cluster(1, 1) as nodes:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    with cluster(tmp_path_factory.mktemp("cluster")) as nodes:
         yield nodes
 
 
-def build(folder: Path, config: BuildConfig, nodes: Any, listener: Recorder, encoder: Any = None) -> None:
-    machine = Machine(workers=1, threads=1, engine="ray", address=nodes.address)
-    build_index(folder, config, machine, listener, encoder or PixelColourEncoder())
-
-
-class Ends(Exception):
-    """Stands for whatever ends a build that nobody catches."""
-
-
-class Acting(Recorder):
-    """Does something when so many images are embedded."""
-
-    @classmethod
-    def after(cls, images: int, act: Any) -> Acting:
-        recorder = cls.new()
-        recorder.images, recorder.act = images, act  # type: ignore[attr-defined]
-        return recorder
-
-    def advance(self, count: int) -> None:
-        super().advance(count)
-        if self.act and self.advanced.get("embed", 0) >= self.images:  # type: ignore[attr-defined, has-type]
-            act, self.act = self.act, None  # type: ignore[attr-defined, has-type]
-            act()
-
-
-def end() -> None:
-    raise Ends
-
-
-def test_a_cluster_writes_the_bytes_of_a_local_build(tmp_path: Path, local: Path, config: BuildConfig, nodes: Any):
-    recorder = Recorder.new()
-    build(tmp_path / "index", config, nodes, recorder)
-    assert same_contents(tmp_path / "index", local)
-    assert "2 workers of 1 cores each" in recorder.notes
-    assert recorder.advanced["embed"] == 48
-
-
-def test_a_killed_build_resumes_on_either_engine(
-    tmp_path: Path, local: Path, config: BuildConfig, nodes: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_writes_the_bytes_of_a_local_build(
+    tmp_path: Path, local: Path, config: BuildConfig, nodes: Nodes
 ) -> None:
-    monkeypatch.setattr(ray_engine, "WAVE", 2)
-    with pytest.raises(Ends):
-        build(tmp_path / "index", config, nodes, Acting.after(18, end))
+    told = nodes.build(tmp_path, config)()
+    assert same_contents(tmp_path / "index", local)
+    assert "2 workers of 1 cores each" in told["notes"]
+    assert told["advanced"]["embed"] == 48
+
+
+def test_an_interrupted_build_resumes_on_either_engine(
+    tmp_path: Path, local: Path, config: BuildConfig, nodes: Nodes
+) -> None:
+    nodes.build(tmp_path, config, images=18)()
     parts = sorted(path.name for path in (tmp_path / "index/embeddings").glob("part-*.parquet"))
     assert parts == [f"part-{i:06}.parquet" for i in range(3)]
     with pytest.raises(Ends):
-        build_index(tmp_path / "index", config, Machine(workers=1), Acting.after(30, end), PixelColourEncoder())
-    recorder = Recorder.new()
-    build(tmp_path / "index", config, nodes, recorder)
+        build_index(tmp_path / "index", config, Machine(workers=1), Interrupting.after(30), PixelColourEncoder())
+    told = nodes.build(tmp_path, config, wave=2)()
     assert same_contents(tmp_path / "index", local)
-    assert recorder.notes[0].startswith("resuming after 4 finished parts")
+    assert told["notes"][0].startswith("resuming after 4 finished parts")
+    assert told["notes"].count("2 workers of 1 cores each") == 2
 
 
-def test_a_node_that_dies_at_work_is_survived(tmp_path: Path, local: Path, config: BuildConfig, nodes: Any) -> None:
-    doomed = join(nodes, 1)
-    marks = tmp_path / "marks"
-    marks.mkdir()
-
-    def kill() -> None:
-        while not (marks / doomed.node_id).exists():
-            time.sleep(0.05)
-        nodes.remove_node(doomed, allow_graceful=False)
-
-    killer = threading.Thread(target=kill, daemon=True)
-    killer.start()
-    recorder = Recorder.new()
-    build(tmp_path / "index", config, nodes, recorder, MarkingEncoder(str(marks), doomed.node_id))
-    killer.join(timeout=1)
-    assert not killer.is_alive()
+def test_a_node_that_dies_at_work_is_survived(tmp_path: Path, local: Path, config: BuildConfig, nodes: Nodes) -> None:
+    doomed = nodes.ask("join")
+    end = nodes.build(tmp_path, config, endless=doomed)
+    nodes.await_mark(tmp_path, doomed)
+    nodes.ask(f"kill {doomed}")
+    told = end()
     assert same_contents(tmp_path / "index", local)
-    assert any(note.startswith("workers were lost: going on") for note in recorder.notes)
+    assert any(note.startswith("workers were lost: going on") for note in told["notes"])
 
 
 def test_a_machine_with_other_weights_is_named(tmp_path: Path, photos: Path) -> None:
     worker = PartWorker(setup(photos, ColourEncoder("another")))
     with pytest.raises(BuildError, match=r"has other weights of the encoder; got colours .*another.*; install"):
-        unpacked(worker(packed_paths(["0001.png"])))
+        [*unpacked(worker(packed_paths(["0001.png"])))]
 
 
 def test_a_machine_without_the_photos_is_named(tmp_path: Path) -> None:
     worker = PartWorker(setup(tmp_path / "absent", ColourEncoder()))
     with pytest.raises(BuildError, match=r"does not see the folder of photos; got .*absent; mount it there"):
-        unpacked(worker(packed_paths(["0001.png"])))
+        [*unpacked(worker(packed_paths(["0001.png"])))]
 
 
 def test_an_error_of_the_encoder_comes_home_with_all_it_says(photos: Path) -> None:
@@ -158,16 +113,29 @@ def test_an_error_of_the_encoder_comes_home_with_all_it_says(photos: Path) -> No
             return np.full((len(images), self.space.dim), np.nan, np.float32)
 
     with pytest.raises(EncoderError, match=r"returned no finite vectors of its dimension; got \(1, 49\)"):
-        unpacked(PartWorker(setup(photos, Broken()))(packed_paths(["0001.png"])))
+        [*unpacked(PartWorker(setup(photos, Broken()))(packed_paths(["0001.png"])))]
 
 
 def test_a_worker_embeds_a_part_alone(photos: Path) -> None:
     names = ["0001.png", "0001b.png", "0002x.png", os.fsdecode(b"\xff.png")]
-    part = unpacked(PartWorker(setup(photos, PixelColourEncoder()))(packed_paths(names)))
+    (part,) = unpacked(PartWorker(setup(photos, PixelColourEncoder()))(packed_paths(names)))
     assert [row.path for row in part.rows] == [names[0], names[1], names[3]]
     assert [item.path for item in part.rejected] == ["0002x.png"]
     assert np.array_equal(part.vectors[0], part.vectors[1])
     assert not np.array_equal(part.vectors[0], part.vectors[2])
+
+
+def test_parts_that_come_together_are_done_one_by_one(photos: Path) -> None:
+    import pyarrow as pa
+
+    together = pa.concat_tables([packed_paths(["0001.png", "0002.png"]), packed_paths(["0003.png"])])
+    parts = unpacked(PartWorker(setup(photos, PixelColourEncoder()))(together))
+    assert [[row.path for row in part.rows] for part in parts] == [["0001.png", "0002.png"], ["0003.png"]]
+
+
+@given(st.lists(st.text(st.characters() | st.characters(categories=["Cs"])), min_size=1))
+def test_whatever_a_path_is_made_of_it_arrives(paths: list[str]) -> None:
+    assert [*ordered_paths(packed_paths(paths))] == [paths]
 
 
 def setup(root: Path, encoder: Any) -> Setup:
@@ -209,20 +177,32 @@ def test_a_cluster_that_cannot_work_is_refused(machines: list[dict[str, float]],
         Crew.of(machines, device)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid:6379", "a..b:1", "[::1]:1"])
 def test_a_cluster_that_does_not_answer_is_one_line_within_seconds(address: str) -> None:
     started = time.monotonic()
     with (
-        pytest.raises(BuildError, match=f"no Ray cluster answers; got {address}: .*; start one: ray start"),
+        pytest.raises(BuildError, match=f"no Ray cluster answers; got {re.escape(address)}: .*; start one: ray start"),
         connected(address, 1),
     ):
         pytest.fail("connected")
     assert time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("address", ["", "6379", "host", "ray://host:10001", "host:port"])
+@pytest.mark.parametrize("address", ["", "6379", "host", "ray://host:10001", "host:port", "host:65536", "host:²"])
 def test_what_is_no_address_of_a_cluster_is_refused(address: str) -> None:
     with pytest.raises(BuildError, match="not the address of a Ray cluster"), connected(address, 1):
+        pytest.fail("connected")
+
+
+def test_a_cluster_that_cannot_be_joined_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.1\n    Python: 3.8")
+
+    monkeypatch.setattr("ray.init", refuse)
+    told = (
+        r"cannot join the Ray cluster; got auto: Version mismatch: .* Ray: 2.1 Python: 3.8; start one: .* same Python"
+    )
+    with pytest.raises(BuildError, match=told), connected("auto", 1):
         pytest.fail("connected")
 
 
@@ -243,14 +223,16 @@ def test_listens_says_why_nobody_does() -> None:
         (["--address", "auto"], "an address is of a Ray cluster; got auto; give --engine ray as well"),
     ],
 )
-def test_the_command_refuses_engines_it_does_not_know(tmp_path: Path, options: list[str], message: str) -> None:
-    assert simat("index", "build", tmp_path, tmp_path / "index", *options).error == message
+def test_the_command_refuses_engines_it_does_not_know(
+    tmp_path: Path, options: list[str], message: str, capsys: Any
+) -> None:
+    assert here(capsys, "index", "build", tmp_path, tmp_path / "index", *options).error == message
 
 
 def test_the_command_builds_on_a_cluster_of_this_machine(tmp_path: Path, photos: Path, local: Path) -> None:
     (tmp_path / "settings.toml").write_text("part_size = 6\n")
     command = ["index", "build", str(photos), str(tmp_path / "index"), "--encoder", "colours", "--engine", "ray"]
-    environment = colour_environment(colour_plugin(tmp_path / "plugin"))
+    environment = colour_environment(colour_plugin(tmp_path / "plugin")) | EAGER
     ran = simat(*command, "--config", tmp_path / "settings.toml", "--workers", "1", "--json", extra=environment)
     assert ran.json["images"] == 45
     assert [line for line in ran.err.splitlines() if not line.startswith("{")] == []
