@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import Facts, interleaved, median, parser, run, temporary_folder, timed
+from simat.files import sha256_file
 
 START = "import ray, ray.data; ray.init(address='local', include_dashboard=False, log_to_driver=False); ray.shutdown()"
 
@@ -28,7 +29,7 @@ def digest(index: Path) -> str:
     files = sorted(path for path in index.rglob("*") if path.is_file())
     whole = hashlib.sha256()
     for path in files:
-        whole.update(f"{path.relative_to(index)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        whole.update(f"{path.relative_to(index)}\n{sha256_file(path)}\n".encode())
     return whole.hexdigest()
 
 

@@ -19,7 +19,7 @@ def push(
     kind: Annotated[str, typer.Option("--index-type", help="Of Milvus: FLAT, HNSW, IVF_FLAT, …")] = "auto",
     build: Annotated[list[str] | None, typer.Option(help=f"{PARAMETERS_HELP} for building it.")] = None,
     search: Annotated[list[str] | None, typer.Option(help=f"{PARAMETERS_HELP} for searching it.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Drop what the collection holds.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop the index that the collection holds.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Copy an index into Milvus. Run it again after any interruption: it goes on where it was.

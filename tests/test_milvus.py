@@ -250,6 +250,16 @@ def row_like(id: int) -> dict[str, Any]:
     return {"id": id, "caption": None, "path_bytes": None, **zeros}
 
 
+def test_an_image_that_was_lost_is_told_as_such(noise: EmbeddingSet, server: str) -> None:
+    push_index(noise.folder.parent, Address.parse(server + "losing"))
+    opened = open_milvus(Address.parse(server + "losing"))
+    client_of(server).delete("losing", ids=[7])
+    with pytest.raises(StorageError, match="the collection has lost an image; got 7; push the index again"):
+        opened.rows(np.array([6, 7]))
+    with pytest.raises(StorageError, match="the collection has lost rows; got 899 of 900 from id 0"):
+        [*opened.captions()]
+
+
 def test_removed_images_are_not_pushed(noise: EmbeddingSet, server: str, tmp_path: Path) -> None:
     manifest = read_index_manifest(noise.folder.parent)
     gone = Selection.of_ids(np.array([0, 5, 450, 899]), ROWS)

@@ -120,7 +120,7 @@ def _opened(connection: Connection, root: Path | None) -> MilvusOpened:
     if card is None:
         raise StorageError("no such collection", got=str(address), remedy="make it with 'simat index push INDEX'")
     connection.load()
-    found = connection.count()
+    found = connection.count()  # which waits for all that was written: searches may be seconds behind
     if found != card.rows:
         raise StorageError(
             "the collection is half pushed",
