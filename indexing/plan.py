@@ -17,6 +17,7 @@ from simat.files import human
 BASE = 256 * 2**20  # bytes of a process with its libraries and the blocks in flight
 COPIES = 3  # of the sample, while FAISS trains: itself, its residuals, their assignment
 GROWTH = 1.5  # inverted lists grow by doubling: on average they hold half as much again
+WHOLE_GROWTH = 2.0  # where all rows are one list: it is there twice while it is moved
 SMALLEST = 10_000  # rows in a shard
 ITERATIONS, PQ_ITERATIONS, PQ_SAMPLE = 10, 25, 65_536  # FAISS's own of k-means, and of product quantisers
 COMPARED = 1.5e9  # distances that a core looks at in a second, beside computing them
@@ -66,19 +67,20 @@ def plan_build(rows: int, index: Any, shard_size: int, memory: int, threads: int
     """
     room = memory - BASE
     row = code_bytes(index) + ID_BYTES
+    growth = GROWTH if lists(index) else WHOLE_GROWTH
     fixed = 4 * index.d * lists(index)  # the centroids, of the trained index and of the shard
     whole = min(shard_size, rows)
-    shard_rows = min(whole, int((room - 2 * fixed) / (GROWTH * row)))
+    shard_rows = min(whole, int((room - 2 * fixed) / (growth * row)))
     wanted = min(training_size(index), max(rows - 1, 1)) if training_size(index) else 0
     sample = min(wanted, max((room - fixed) // (COPIES * 4 * index.d), 0))
     if shard_rows < min(SMALLEST, whole) or sample < min(wanted, 39 * lists(index)):
-        least = BASE + 2 * fixed + max(int(GROWTH * row * SMALLEST), COPIES * 4 * index.d * 39 * lists(index))
+        least = BASE + 2 * fixed + max(int(growth * row * SMALLEST), COPIES * 4 * index.d * 39 * lists(index))
         raise BuildError(
             "the build does not fit into its memory",
             got=f"{human(memory)}, at least {human(least)} needed",
             remedy="raise --build-memory, or choose a --factory with fewer lists",
         )
-    building = 2 * fixed + int(GROWTH * row * shard_rows)
+    building = 2 * fixed + int(growth * row * shard_rows)
     training = fixed + COPIES * 4 * index.d * sample
     seconds = _seconds(rows, index, sample, threads)
     return BuildPlan(shard_rows, sample, BASE + max(building, training), rows * row, seconds)

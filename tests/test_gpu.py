@@ -143,11 +143,22 @@ def test_faiss_for_cpus_says_what_to_install() -> None:
 @needs_gpu
 @pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "IVF16,SQ8", "IVF16,PQ8np"])
 def test_gpus_answer_as_the_cpu_does(factory: str) -> None:
-    index, queries, search = made(factory, 5000), unit_noise(1, 50, 32), {"nprobe": 16}
+    index, queries, search = made(factory, 5000), unit_noise(1, 50, 32), {"nprobe": 16} if "IVF" in factory else {}
     wanted = Searcher([index], search).search(queries, 10)
     found = Searcher(on_gpus([index], search, parse_devices("all"))).search(queries, 10)
     assert np.mean(found.ids == wanted.ids) > 0.95
     np.testing.assert_allclose(found.scores, wanted.scores, atol=2e-3)
+
+
+@needs_gpu
+@pytest.mark.skipif(not hasattr(faiss, "GpuIndexCagra"), reason="needs faiss-gpu-cuvs")
+@pytest.mark.parametrize("k", [10, 200])
+def test_graphs_on_gpus_find_the_nearest(k: int) -> None:
+    queries = unit_noise(1, 50, 32)
+    wanted = Searcher([made("Flat", 5000)]).search(queries, k)
+    found = Searcher(on_gpus([made("HNSW16", 5000)], {}, parse_devices("all"))).search(queries, k)
+    assert np.mean([len({*a} & {*b}) / k for a, b in zip(found.ids.tolist(), wanted.ids.tolist(), strict=True)]) > 0.9
+    np.testing.assert_allclose(found.scores[:, 0], wanted.scores[:, 0], atol=2e-3)
 
 
 # how they are used

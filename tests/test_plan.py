@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +50,24 @@ def test_plan_cuts_shards_that_would_not_fit() -> None:
     index = empty_index(512, "Flat")
     assert plan_build(10**6, index, 10**6, 8 * GIB, 2).shard_rows == 10**6
     cut = plan_build(10**6, index, 10**6, 1 * GIB, 2)
-    assert cut.shard_rows == int((GIB - BASE) / (1.5 * (2048 + 8)))
+    assert cut.shard_rows == int((GIB - BASE) / (2 * (2048 + 8)))
+    assert plan_build(10**6, empty_index(512, "IVF64,Flat"), 10**6, 1 * GIB, 2).shard_rows > cut.shard_rows
+
+
+def test_flat_shards_grow_within_their_plan() -> None:
+    """FAISS doubles the one array of a flat index and moves it: right before, half of it is there twice."""
+    script = """
+import faiss, numpy as np, resource
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+index, block, before = faiss.IndexFlatIP(128), np.ones((16_384, 128), np.float32), peak()
+for _ in range(34):  # just more than a power of two
+    index.add(block)
+print(peak() - before, index.ntotal)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    peak, rows = map(int, ran.stdout.split())
+    planned = plan_build(rows, empty_index(128, "Flat"), rows, 10**12, 2).memory - BASE
+    assert 1.5 * 520 * rows < peak <= planned
 
 
 def test_plan_of_what_does_not_fit_is_refused_with_what_would() -> None:
@@ -113,7 +132,7 @@ def test_a_build_within_little_memory_makes_more_shards(tmp_path: Path, monkeypa
     monkeypatch.setattr(module, "SMALLEST", 100)
     embeddings = vector_set(tmp_path / "set", unit_noise(0, 1000, 16))
     (tmp_path / "shards").mkdir()
-    config = BuildConfig("/nowhere", factory="Flat", build_memory=BASE + int(1.5 * 72 * 300) + 1)
+    config = BuildConfig("/nowhere", factory="Flat", build_memory=BASE + 2 * 72 * 300 + 1)
     built = ShardBuilder(tmp_path / "shards", embeddings, config, 1).run(Recorder.new())
     assert [entry.rows for entry in built.entries] == [300, 300, 300, 100]
 
