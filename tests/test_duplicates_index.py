@@ -102,8 +102,8 @@ def test_more_copies_than_are_asked_for_at_first(tmp_path: Path, monkeypatch: py
 def test_copies_beyond_all_that_are_asked_for_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexing.duplicates, "FIRST_K", 2)
     monkeypatch.setattr(indexing.duplicates, "MOST_K", 8)
-    opened = open_index(index_of(tmp_path / "index", np.repeat(noise(2), 60, axis=0), [1] * 60 + [2] * 60))
-    assert [(group.kept, len(group.copies)) for group in find_duplicates(opened)] == [(0, 59), (60, 59)]
+    opened = open_index(index_of(tmp_path / "index", np.repeat(noise(2), 60, axis=0), ([1] * 59 + [2]) * 2))
+    assert [(group.kept, len(group.copies)) for group in find_duplicates(opened)] == [(59, 59), (119, 59)]
 
 
 class Forgetful(Searcher):
