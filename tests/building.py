@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,7 @@ import pytest
 from helpers import PixelColourEncoder, blotches, encoded
 from PIL import Image
 
+from indexing.decoder import decode_file
 from simat import plugins
 from simat.embeddings import EmbeddingSet, ImageRow, write_part
 from simat.encoders.unknown import unknown_space
@@ -161,6 +162,30 @@ def without_privileges() -> None:
     libc = ctypes.CDLL(None)
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+class Here:
+    """A decode pool without processes."""
+
+    def __init__(self, count: int, transform: Any) -> None:
+        self._transform = transform
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def decode(self, paths: Iterable[str]) -> Iterator[Any]:
+        return (decode_file(path, self._transform) for path in paths)
+
+
+@contextmanager
+def without_processes() -> Iterator[None]:
+    """Decode in this process: for what builds again and again, and is not about decoders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("indexing.embed.DecodePool", Here)
+        yield
 
 
 def save_blotches(folder: Path, count: int, first: int = 0) -> Path:

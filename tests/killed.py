@@ -14,13 +14,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from building import contents
+from building import Here, contents
 from helpers import PixelColourEncoder
 from living import ONE, images
 
@@ -29,7 +29,6 @@ from indexing.add import add_images
 from indexing.build import build_index
 from indexing.compact import compact_index
 from indexing.config import BuildConfig
-from indexing.decoder import decode_file
 from indexing.merge import merge_indexes
 from indexing.remove import remove_images
 from simat.errors import SimatError
@@ -37,24 +36,8 @@ from simat.errors import SimatError
 Run = Callable[[Path, Path], object]
 
 
-class Here:
-    """A decode pool without processes."""
-
-    def __init__(self, count: int, transform: Any) -> None:
-        self._transform = transform
-
-    def __enter__(self) -> Here:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def decode(self, paths: Iterable[str]) -> Iterator[Any]:
-        return (decode_file(path, self._transform) for path in paths)
-
-
 def build(place: Path, index: Path) -> object:
-    config = BuildConfig(str(place / "photos"), part_size=8, shard_size=20)
+    config = BuildConfig(str(place / "photos"), part_size=8, shard_size=8)
     return build_index(index, config, ONE, encoder=PixelColourEncoder())
 
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from building import CountingEncoder, Interrupted, Recorder, contents, same_contents, save_blotches
+from building import (
+    CountingEncoder,
+    Interrupted,
+    Recorder,
+    contents,
+    same_contents,
+    save_blotches,
+    without_processes,
+)
 from helpers import ColourEncoder, PixelColourEncoder
 from PIL import Image
 
@@ -48,7 +56,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, config: BuildConfig) -> Path
 
 
 def make(folder: Path, config: BuildConfig, encoder: Encoder | None = None, recorder: Recorder | None = None) -> Built:
-    return build_index(folder, config, Machine(workers=1), recorder, encoder or PixelColourEncoder())
+    with without_processes():
+        return build_index(folder, config, Machine(workers=1), recorder, encoder or PixelColourEncoder())
 
 
 def test_build_reports_what_it_made_and_leaves_only_that(whole: Path, config: BuildConfig) -> None:
@@ -103,8 +112,9 @@ def test_build_again_changes_no_byte_and_encodes_nothing(whole: Path, config: Bu
 def test_builds_of_one_folder_are_identical_for_any_number_of_workers(
     tmp_path: Path, whole: Path, config: BuildConfig
 ) -> None:
-    build_index(tmp_path / "index", config, Machine(workers=3), encoder=PixelColourEncoder())
-    assert same_contents(tmp_path / "index", whole)
+    for workers in (1, 3):
+        build_index(tmp_path / f"{workers}", config, Machine(workers=workers), encoder=PixelColourEncoder())
+        assert same_contents(tmp_path / f"{workers}", whole)
 
 
 def test_whole_pictures_and_worker_pixels_give_the_same_index(tmp_path: Path, whole: Path, config: BuildConfig) -> None:

@@ -145,9 +145,9 @@ def test_cmyk_is_nearly_rgb(stored: dict[str, Any]) -> None:
     assert similarity(stored, "cmyk.jpg", "upright.jpg") > 0.95
 
 
-def test_a_folder_of_folders_is_no_picture_folder(tmp_path: Path) -> None:
+def test_a_folder_of_folders_is_no_picture_folder(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "photos" / "a" / "b").mkdir(parents=True)
-    ran = simat("index", "build", tmp_path / "photos", tmp_path / "index")
+    ran = here(capsys, "index", "build", tmp_path / "photos", tmp_path / "index")
     assert ran.error == f"no image files here; got {tmp_path / 'photos'}"
     assert not (tmp_path / "index").exists()
 
@@ -160,7 +160,7 @@ def test_a_folder_of_nothing_readable_leaves_nothing_behind(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
-def test_a_subfolder_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
+def test_a_subfolder_that_cannot_be_read_is_listed(tmp_path: Path, capsys: Any) -> None:
     shut = tmp_path / "photos" / "shut"
     shut.mkdir(parents=True)
     for folder in (shut, shut.parent):
@@ -169,23 +169,23 @@ def test_a_subfolder_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     ran = simat("index", "build", tmp_path / "photos", tmp_path / "index", "--json", before=without_privileges)
     shut.chmod(0o700)
     assert (ran.json["images"], ran.json["rejected"]) == (1, 1)
-    facts = simat("index", "info", tmp_path / "index", "--json").json
+    facts = here(capsys, "index", "info", tmp_path / "index", "--json").json
     assert facts["rejected_files"] == [{"path": "shut", "reason": "a folder that cannot be read; got shut"}]
 
 
-def test_a_folder_of_photos_may_be_named_in_any_bytes(tmp_path: Path) -> None:
+def test_a_folder_of_photos_may_be_named_in_any_bytes(tmp_path: Path, capsys: Any) -> None:
     photos, index = tmp_path / os.fsdecode(b"ph\xffotos\n"), tmp_path / "index"
     photos.mkdir()
     blotches(0).save(photos / "a.png")
     assert simat("index", "build", photos, index, "--json").json["images"] == 1
-    assert "ph\ufffdotos" in simat("index", "info", index, "--json").json["root"]
-    assert simat("index", "verify", index).code == 0
+    assert "ph\ufffdotos" in here(capsys, "index", "info", index, "--json").json["root"]
+    assert here(capsys, "index", "verify", index).code == 0
     found = simat("search", index, "--image", "0", "--include-self", "--json").json["results"]
     assert [result["path"].rpartition("/")[2] for result in found] == ["a.png"]
 
 
-def test_an_index_may_not_be_named_in_any_bytes(tmp_path: Path) -> None:
+def test_an_index_may_not_be_named_in_any_bytes(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "photos").mkdir()
-    ran = simat("index", "build", tmp_path / "photos", os.fsencode(tmp_path) + b"/ind\xfeex")
+    ran = here(capsys, "index", "build", tmp_path / "photos", os.fsdecode(os.fsencode(tmp_path) + b"/ind\xfeex"))
     assert ran.error == f"the path of an index must be UTF-8 text; got {tmp_path}/ind\\udcfeex"
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]

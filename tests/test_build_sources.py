@@ -8,7 +8,7 @@ import resource
 import shutil
 import tarfile
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +29,7 @@ from building import (
     same_contents,
     simat,
     start,
+    without_processes,
 )
 from fastapi.testclient import TestClient
 from helpers import ColourEncoder, PixelColourEncoder
@@ -101,13 +102,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def index(place: Path, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("indexes") / kind
-    make(folder, SOURCES[kind](place))
+    make(folder, SOURCES[kind](place), decoders=True)
     return folder
 
 
-def make(folder: Path, photos: str, encoder: Any = None, recorder: Recorder | None = None, **settings: Any) -> Any:
-    config = BuildConfig(photos, encoder="colours", part_size=4, **settings)
-    return build_index(folder, config, Machine(workers=1), recorder, encoder or PixelColourEncoder())
+def make(
+    folder: Path, photos: str, encoder: Any = None, recorder: Recorder | None = None, decoders: bool = False
+) -> Any:
+    config = BuildConfig(photos, encoder="colours", part_size=4)
+    with nullcontext() if decoders else without_processes():
+        return build_index(folder, config, Machine(workers=1), recorder, encoder or PixelColourEncoder())
 
 
 def test_every_source_gives_the_same_vectors_captions_and_columns(index: Path, kind: str) -> None:
@@ -214,7 +218,7 @@ def test_a_tar_of_traps_gives_its_one_picture(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().rstrip(b"\0") + bytes(-len(path.read_bytes().rstrip(b"\0")) % 512))
     with path.open("ab") as file:
         file.write(huge.tobuf(tarfile.GNU_FORMAT) + b"far fewer bytes")
-    built = make(tmp_path / "index", str(path))
+    built = make(tmp_path / "index", str(path), decoders=True)
     assert [
         row.path for row in EmbeddingSet(tmp_path / "index" / "embeddings").rows(np.arange(built.manifest.rows))
     ] == [f"t.tar/{'long' * 50}/good.png"]
@@ -238,7 +242,8 @@ def test_a_table_of_traps_gives_its_one_picture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     # The first one stays inside: the others are read through their rows.
     named = ["gone.png", "../far.png", "/dev/zero", "../pipe", "..", "traps.parquet/1", "../t.tar/in.png", "a\0b"]
-    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p" / "traps.parquet", {"path": named})))
+    table = pack_parquet(tmp_path / "p" / "traps.parquet", {"path": named})
+    built = make(tmp_path / "index", str(table), decoders=True)
     embeddings = EmbeddingSet(tmp_path / "index" / "embeddings")
     assert embeddings.root == tmp_path / "p"
     assert [row.path for row in embeddings.rows(np.arange(built.manifest.rows))] == ["traps.parquet/1"] * 2
@@ -272,7 +277,8 @@ def test_values_that_are_none_are_told_and_cost_no_picture(tmp_path: Path) -> No
 
 def test_a_path_that_is_no_text_is_rejected_without_the_end_of_a_decoder(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture(0))
-    built = make(tmp_path / "index", str(pack_parquet(tmp_path / "p.parquet", {"path": not_utf8("a.png", b"\xff")})))
+    table = pack_parquet(tmp_path / "p.parquet", {"path": not_utf8("a.png", b"\xff")})
+    built = make(tmp_path / "index", str(table), decoders=True)
     assert built.manifest.rows == 1
     assert [(item.path, item.reason.partition(":")[0]) for item in built.rejected] == [
         ("p.parquet/1", "cannot read the table; got p.parquet")

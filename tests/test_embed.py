@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from building import CountingEncoder, Interrupted, Recorder, contents, save_blotches
+from building import CountingEncoder, Interrupted, Recorder, contents, save_blotches, without_processes
 from helpers import ColourEncoder, PixelColourEncoder, blotches
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,13 +60,14 @@ def test_every_readable_file_has_its_vector_hash_and_size(tmp_path: Path, mixed:
     assert (done.rows, done.duplicates, done.rejected) == (19, 4, 4)
 
 
-@settings(max_examples=6)
+@settings(max_examples=8)
 @given(part_size=st.integers(1, 30))
 def test_copies_are_embedded_once_within_and_across_parts(
     tmp_path_factory: pytest.TempPathFactory, mixed: Path, part_size: int
 ) -> None:
     encoder = CountingEncoder()
-    done = embed(mixed, tmp_path_factory.mktemp("set") / "set", encoder, part_size)
+    with without_processes():
+        done = embed(mixed, tmp_path_factory.mktemp("set") / "set", encoder, part_size)
     assert (encoder.encoded, done.rows, done.duplicates) == (15, 19, 4)
 
 
@@ -89,21 +90,23 @@ def test_a_part_of_nothing_readable_is_an_empty_part(tmp_path: Path) -> None:
     assert np.array_equal(vectors, to_half(expected).astype(np.float32))
 
 
-@settings(max_examples=6)
+@settings(max_examples=8)
 @given(limit=st.integers(0, 14), part_size=st.integers(1, 9), keep_rejected=st.booleans())
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     tmp_path_factory: pytest.TempPathFactory, mixed: Path, limit: int, part_size: int, keep_rejected: bool
 ) -> None:
     folder = tmp_path_factory.mktemp("sets")
-    whole = embed(mixed, folder / "whole", PixelColourEncoder(), part_size)
-    with pytest.raises(Interrupted):
+    with without_processes():
+        whole = embed(mixed, folder / "whole", PixelColourEncoder(), part_size)
+    with without_processes(), pytest.raises(Interrupted):
         embed(mixed, folder / "broken", CountingEncoder(limit), part_size)
     parts = sorted((folder / "broken").glob("part-*"))
     if parts and keep_rejected:  # killed between a part's rejected list and the part
         parts[-1].unlink()
     (folder / "broken" / ".part-000009.parquet.1.tmp").write_bytes(b"half a part")
     encoder = CountingEncoder()
-    resumed = embed(mixed, folder / "broken", encoder, part_size)
+    with without_processes():
+        resumed = embed(mixed, folder / "broken", encoder, part_size)
     assert resumed == whole
     assert contents(folder / "broken") == contents(folder / "whole")
     assert encoder.encoded <= 15
