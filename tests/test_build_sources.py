@@ -383,6 +383,10 @@ def test_the_command_takes_several_sources_and_columns(place: Path, tmp_path: Pa
         tars = place / "00000.tar", place / "00001.tar"
         ran = here(capsys, "index", "build", *tars, tmp_path / "index", "--encoder", "colours", "--json")
         assert (ran.json["images"], ran.json["duplicates"], ran.json["rejected"]) == (COUNT - 1, 1, 1)
+        inside = str(tars[0] / "0005.png")
+        for command in (["search", "--image", inside], ["edit", inside, "red -> red"]):
+            asked = [command[0], str(tmp_path / "index"), *command[1:], "--include-self", "-k", "1", "--json"]
+            assert [result["path"] for result in here(capsys, *asked).json["results"]] == [inside]
         chosen = "--image-column", "image", "--caption-column", "caption", "--encoder", "colours", "--json"
         ran = here(capsys, "index", "build", place / "rows.parquet", tmp_path / "other", *chosen)
         assert ran.json["images"] == COUNT - 1
