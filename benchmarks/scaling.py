@@ -27,7 +27,7 @@ from simat.searcher import Searcher, open_shards
 from simat.types import EmbeddingSpace
 from simat.vectorstore import VectorStore
 
-PART = 50_000
+PART = BuildConfig("").part_size  # as a build writes them: candidates are read again from many parts
 QUERIES, WARM_UP, K = 200, 20, 10
 MIB = 2**20
 
