@@ -11,6 +11,7 @@ from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError
 from simat.where import Filter, Filters
 from simat.where.filters import size_of
+from simat.where.patterns import expression_size
 
 ROWS = 4000
 
@@ -53,3 +54,46 @@ def test_remembered_filters_take_no_more_memory_than_they_may(
     known = [text for text, first in zip(texts, kept, strict=True) if text in filters._known]
     assert known == texts[-5:]  # of 16,000 bytes of text each, and of some more
     assert filters._bytes == sum(size_of(text, filters._known[text]) for text in known) <= 100_000
+
+
+@pytest.mark.parametrize(
+    ("pattern", "size"),
+    [
+        ("", 0),
+        ("^IMG_.*[0-9]", 7),
+        (r"\d{4}-\d{2}-\d{2}", 10),
+        ("[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", 36),
+        ("(a|bc){2,10}", 30),
+        ("((a{3}b){4}c){5}", 85),
+        ("(a{,7}){5,}", 35),
+        (r"\pL+ \p{Greek}{4}", 25 + 1 + 100),
+        (r"\{3}\({2}", 5),
+        ("[](]{5}[^])]{5}", 10),
+        ("([[:alpha:])(]a){50}", 100),
+        (r"([\](]a){50}", 100),
+        ("(.?){999}", 999),
+        ("(" + ".?" * 200 + "){250}", 50_000),
+        ("a)b(c{9}", 12),
+        ("[" + r"\a" * 240, 241),
+        ("[" + "[:alpha:" * 60, 481),
+    ],
+)
+def test_size_of_an_expression_is_that_with_its_counts_written_out(pattern: str, size: int) -> None:
+    assert expression_size(pattern) == size
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"),
+    [
+        ("(.?){999}c", "repeats too much; got 1000 parts; count less"),
+        ("(a?b?){499}c", "repeats too much; got 999 parts"),
+        ("(a|b)*a(a|b){900}c", "repeats too much"),
+        (r"(\pL|\pN){10}", "repeats too much; got 500 parts"),
+        (r"\Q[\E(.?.?){900}]", r"may not quote with \\Q"),
+    ],
+)
+def test_expression_that_would_need_hours_is_refused_at_once(long: EmbeddingSet, pattern: str, why: str) -> None:
+    started = time.process_time()
+    with pytest.raises(QueryError, match=why):
+        Filter.parse(f"regexp_matches(caption, '{pattern}')").select(long)
+    assert time.process_time() - started < 1

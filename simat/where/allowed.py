@@ -9,7 +9,8 @@ MOST_NESTING = 64  # one inside another
 MOST_PATTERN = 500  # characters of a pattern
 MOST_JOINED = 8  # ||, of which every one makes a longer text for every row
 LARGEST_EXPONENT = 308  # of a number: beyond, DuckDB has infinity
-MOST_REPEATS = 1000  # of its parts by counts such as {20}, multiplied: each copies what it repeats
+MOST_SIZE = 300  # parts of a regular expression, with its counts such as {20} written out
+CLASS_SIZE = 25  # parts that a class of Unicode counts for
 
 COMPARISONS: Mapping[str, str] = {
     "COMPARE_EQUAL": "=",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -18,8 +17,6 @@ from simat.where.allowed import (
     LIKES,
     MOST_JOINED,
     MOST_NESTING,
-    MOST_PATTERN,
-    MOST_REPEATS,
     MOST_TEXT,
     OPERATORS,
     PATTERN_OPTIONS,
@@ -29,13 +26,13 @@ from simat.where.allowed import (
     TYPES,
 )
 from simat.where.database import serialized, tokens
+from simat.where.patterns import check_expression, check_length
 from simat.where.tree import Call, Cast, Column, Literal, Node, walk
 
 EXAMPLE = "write for example: width >= 640 and caption like '%beach%'"
 ONE = "a filter is one condition, as after WHERE in SQL"
 MOST_TOLD = 200  # characters of what is wrong
 _WRITTEN = {"type", "class", "query_location", "query_location_length", "qualified_name", "is_operator"}
-_COUNT = re.compile(r"\{(\d+)?(?:,(\d+)?)?\}")
 
 
 def parse_condition(text: str) -> Node:
@@ -204,16 +201,11 @@ def _function(node: Mapping[str, Any], below: Below) -> Node:
 def _like(name: str, arguments: tuple[Node, ...]) -> Node:
     ours, negated = LIKES[name]
     for pattern in arguments[1:]:
-        _check_length(_text_of(pattern, ours), ours)
+        check_length(ours, _text_of(pattern, ours))
     if len(arguments) == 3:
         _check_escape(_text_of(arguments[1], ours), _text_of(arguments[2], ours))
     call = Call(ours, arguments)
     return Call("not", (call,)) if negated else call
-
-
-def _check_length(pattern: str, name: str) -> None:
-    if len(pattern) > MOST_PATTERN:
-        raise QueryError(f"the pattern of {name} is longer than {MOST_PATTERN} characters", got=len(pattern))
 
 
 def _check_escape(pattern: str, escape: str) -> None:
@@ -225,12 +217,7 @@ def _check_escape(pattern: str, escape: str) -> None:
 
 def _check_pattern(name: str, arguments: tuple[Node, ...]) -> None:
     pattern, *options = (_text_of(argument, name) for argument in arguments[1:])
-    _check_length(pattern, name)
-    copies = 1
-    for low, high in _COUNT.findall(pattern):
-        copies *= max(int(low or 1), int(high or 1), 1)
-    if copies > MOST_REPEATS:
-        raise QueryError(f"the pattern of {name} repeats too much", got=f"{copies} copies", remedy="count less")
+    check_expression(name, pattern)
     if options and not set(options[0]) <= PATTERN_OPTIONS:
         raise QueryError(f"{name} has no such option", got=repr(options[0]), remedy=f"one of {sorted(PATTERN_OPTIONS)}")
 
