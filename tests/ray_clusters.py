@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 TESTS = Path(__file__).parent
 MARK = "SIMAT_TESTS_OF_RAY"
 LIMIT_S = 600.0  # for what takes seconds on a machine that does nothing else
-EAGER = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # beside much else, polite workers never start
+EAGER = {  # beside much else, polite workers never start; and a node that is gone is known to be after 5 s, not 20
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+}
 STORE = 80 * 2**20  # bytes of memory for a node's objects, the least that Ray takes
 
 
@@ -108,7 +113,6 @@ def drive(address: str) -> None:
 
     Prints what each build has told.
     """
-    from indexing import ray_engine
     from indexing.build import build_index
     from indexing.config import BuildConfig, Machine
     from indexing.ray_cluster import connected
@@ -118,7 +122,6 @@ def drive(address: str) -> None:
         for line in sys.stdin:
             task = json.loads(line)
             recorder = Interrupting.after(task["images"])
-            ray_engine.WAVE = task["wave"]
             encoder = MarkingEncoder(task["marks"], task["endless"])
             with contextlib.suppress(Ends):
                 build_index(Path(task["index"]), BuildConfig(**task["config"]), machine, recorder, encoder)
@@ -144,9 +147,7 @@ class Nodes:
         tell(self.holder, order)
         return line_of(self.holder, self.place)
 
-    def build(
-        self, place: Path, config: BuildConfig, endless: str = "", images: int = 0, wave: int = 2048
-    ) -> Callable[[], Any]:
+    def build(self, place: Path, config: BuildConfig, endless: str = "", images: int = 0) -> Callable[[], Any]:
         """Begin to build ``place/index``.
 
         Args:
@@ -154,14 +155,13 @@ class Nodes:
             config: of the build.
             endless: a node on which the work never ends.
             images: after which the build is interrupted; 0 for never.
-            wave: parts handed to the cluster at a time.
 
         Returns:
             Waits for the end, and gives what the build has told.
         """
         task = {"index": str(place / "index"), "config": config.as_dict(), "marks": str(place / "marks")}
         (place / "marks").mkdir(exist_ok=True)
-        tell(self.driver, json.dumps({**task, "endless": endless, "images": images, "wave": wave}))
+        tell(self.driver, json.dumps({**task, "endless": endless, "images": images}))
         return lambda: told(line_of(self.driver, self.place))
 
     def await_mark(self, place: Path, node: str) -> None:

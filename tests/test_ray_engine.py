@@ -7,22 +7,26 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from building import colour_environment, colour_plugin, here, same_contents, save_blotches, simat
+from building import Recorder, colour_environment, colour_plugin, here, same_contents, save_blotches, simat
 from helpers import ColourEncoder, PixelColourEncoder
 from hypothesis import given
 from hypothesis import strategies as st
 from ray_clusters import EAGER, Ends, Interrupting, Nodes, cluster
 
+from indexing import ray_engine
 from indexing.build import build_index
 from indexing.config import BuildConfig, Machine
 from indexing.ray_cluster import Crew, connected
-from indexing.ray_worker import PartWorker, Setup, ordered_paths, packed_paths, unpacked
+from indexing.ray_engine import RayEmbedder
+from indexing.ray_worker import Part, PartWorker, Setup, ordered_paths, packed_paths, unpacked
+from indexing.scan import read_scan
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError, EncoderError
 from simat.reach import listens
@@ -79,10 +83,9 @@ def test_an_interrupted_build_resumes_on_either_engine(
     assert parts == [f"part-{i:06}.parquet" for i in range(3)]
     with pytest.raises(Ends):
         build_index(tmp_path / "index", config, Machine(workers=1), Interrupting.after(30), PixelColourEncoder())
-    told = nodes.build(tmp_path, config, wave=2)()
+    told = nodes.build(tmp_path, config)()
     assert same_contents(tmp_path / "index", local)
     assert told["notes"][0].startswith("resuming after 4 finished parts")
-    assert told["notes"].count("2 workers of 1 cores each") == 2
 
 
 def test_a_node_that_dies_at_work_is_survived(tmp_path: Path, local: Path, config: BuildConfig, nodes: Nodes) -> None:
@@ -93,6 +96,60 @@ def test_a_node_that_dies_at_work_is_survived(tmp_path: Path, local: Path, confi
     told = end()
     assert same_contents(tmp_path / "index", local)
     assert any(note.startswith("workers were lost: going on") for note in told["notes"])
+
+
+class Losing(RayEmbedder):
+    """Embeds in this process; loses its workers after so many parts of each stream."""
+
+    ends: Iterator[int] = iter(())
+    asked: ClassVar[list[int]] = []
+
+    def _embedded(self, scan: Path, starts: Sequence[int], progress: Any) -> Generator[Part, None, None]:
+        from ray.exceptions import NodeDiedError
+
+        self.asked.append(len(starts))
+        worker, end = PartWorker(setup(self._root, PixelColourEncoder())), next(self.ends, len(starts))
+        for start in starts[:end]:
+            yield from unpacked(worker(packed_paths(read_scan(scan, start, start + self._part_size))))
+        if end < len(starts):
+            raise NodeDiedError("it rained in")
+
+
+@pytest.fixture
+def losing(monkeypatch: pytest.MonkeyPatch) -> type[Losing]:
+    monkeypatch.setattr(ray_engine, "RayEmbedder", Losing)
+    monkeypatch.setattr(ray_engine, "connected", lambda *_: nullcontext())
+    monkeypatch.setattr(ray_engine, "WAVE", 3)
+    monkeypatch.setattr(Losing, "asked", [])
+    return Losing
+
+
+@pytest.mark.parametrize(
+    ("ends", "asked"),
+    [([], [3, 3, 2]), ([1, 0, 2], [3, 3, 3, 3, 2]), ([2, 0, 1, 0], [3, 3, 3, 3, 3, 2])],
+)
+def test_whatever_is_lost_on_the_way_the_bytes_are_those_of_a_local_build(
+    tmp_path: Path, local: Path, config: BuildConfig, losing: type[Losing], ends: list[int], asked: list[int]
+) -> None:
+    losing.ends, recorder = iter(ends), Recorder.new()
+    build_index(tmp_path / "index", config, Machine(engine="ray"), recorder, PixelColourEncoder())
+    assert same_contents(tmp_path / "index", local)
+    assert losing.asked == asked
+    assert sum(note.startswith("workers were lost") for note in recorder.notes) == len(ends)
+    assert recorder.advanced["embed"] == 48
+
+
+def test_workers_that_are_always_lost_are_given_up_and_what_is_there_stays(
+    tmp_path: Path, local: Path, config: BuildConfig, losing: type[Losing]
+) -> None:
+    losing.ends, encoder = iter([2, 0, 0]), PixelColourEncoder()
+    told = r"workers were lost 3 times before any could finish a part; got it rained in; look at the machines' memory"
+    with pytest.raises(BuildError, match=told):
+        build_index(tmp_path / "index", config, Machine(engine="ray"), None, encoder)
+    recorder = Recorder.new()
+    build_index(tmp_path / "index", config, Machine(workers=1), recorder, encoder)
+    assert recorder.notes[0].startswith("resuming after 2 finished parts")
+    assert same_contents(tmp_path / "index", local)
 
 
 def test_a_machine_with_other_weights_is_named(tmp_path: Path, photos: Path) -> None:
