@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from columned import table_set
 
@@ -97,3 +99,15 @@ def test_expression_that_would_need_hours_is_refused_at_once(long: EmbeddingSet,
     with pytest.raises(QueryError, match=why):
         Filter.parse(f"regexp_matches(caption, '{pattern}')").select(long)
     assert time.process_time() - started < 1
+
+
+def test_expression_that_takes_long_is_stopped_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import simat.where.database
+
+    letters = np.random.default_rng(0).choice(["a", "b"], (2048, 300))
+    hard = table_set(tmp_path, {"caption": ["".join(row) for row in letters]}, part_size=2048)
+    monkeypatch.setattr(simat.where.database, "LIMIT_S", 0.01)
+    started = time.process_time()
+    with pytest.raises(QueryError, match="takes longer"):
+        Filter.parse("regexp_matches(caption, '(a|b)*a(a|b){100}c')").select(hard)
+    assert time.process_time() - started < 2.5  # all rows take twice as long

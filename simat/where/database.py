@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MEMORY = "1GB"  # for what one filter computes; the columns themselves are not DuckDB's
 LIMIT_S = 10.0  # for one filter over one block of rows
 AGAIN_S = 0.05
+EXPRESSIONS, PIECE = "regexp_", 128  # functions that may take long for a row, and rows that no one stops them within
 SETTINGS = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -68,6 +69,10 @@ def evaluated(condition: str, table: pa.Table) -> Bool[np.ndarray, " rows"]:
     Raises:
         QueryError: the condition is no truth value, cannot be computed, or takes longer than ``LIMIT_S``.
     """
+    import pyarrow as pa
+
+    if EXPRESSIONS in condition:
+        table = pa.Table.from_batches(table.to_batches(max_chunksize=PIECE), table.schema)
     with _session() as session, _told("the filter cannot be computed"):
         session.register("rows", table)
         with _limited(session):

@@ -1,7 +1,7 @@
 """How much work a pattern makes: its length, and that of a regular expression whose counts are written out.
 
 Expressions are matched in time linear in the text, but for every character in time linear in the expression, and no
-one stops DuckDB within the 2,048 rows that it looks at together.
+one stops DuckDB within the rows that it looks at together.
 """
 
 from __future__ import annotations
