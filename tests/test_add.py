@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import resource
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from building import CountingEncoder, Interrupted, Recorder, contents, same_contents, save_blotches
+from building import CountingEncoder, Interrupted, Recorder, contents, same_contents, save_blotches, without_processes
 from helpers import PixelColourEncoder
 from living import ONE, built, images, live_ids, photos_and_index
 
@@ -24,6 +25,13 @@ from simat.errors import BuildError, SpaceMismatchError
 from simat.manifest import FileEntry, write_manifest
 from simat.opened import open_index
 from simat.selection import Selection
+
+
+@pytest.fixture(autouse=True, scope="module")
+def decoded_here() -> Iterator[None]:
+    """Without decoder processes: those of the command line's tests are enough."""
+    with without_processes():
+        yield
 
 
 @pytest.fixture(scope="module")

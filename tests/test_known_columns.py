@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from building import CountingEncoder, contents, save_blotches
+from building import CountingEncoder, contents, save_blotches, without_processes
 from hypothesis import given
 from hypothesis import strategies as st
 from living import ONE, built, images, noise
@@ -32,6 +33,13 @@ VALUES = st.one_of(
     st.floats(),
     st.sampled_from(["", "7", "07", "0.5", "true"]),
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def decoded_here() -> Iterator[None]:
+    """Without decoder processes: those of the command line's tests are enough."""
+    with without_processes():
+        yield
 
 
 def parts(folder: Path, *columns: pa.Array | None) -> PartReader:

@@ -14,13 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from building import contents, same_contents, save_blotches
-from killed import CHANGES, Here
+from building import contents, same_contents, save_blotches, without_processes
+from killed import CHANGES
 from living import built, images
 
-import indexing.embed
 from indexing.remove import remove_images
 from simat.errors import BuildError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def decoded_here() -> Iterator[None]:
+    """Without decoder processes: those of the command line's tests are enough."""
+    with without_processes():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +37,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     remove_images(place / "start", ids=np.array([0, 7]))
     save_blotches(place / "more", 9, first=50)
     return place
-
-
-@pytest.fixture(autouse=True)
-def decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No decoder processes: they would count for nothing here."""
-    monkeypatch.setattr(indexing.embed, "DecodePool", Here)
 
 
 def fresh(place: Path, change: str, name: str) -> Path:

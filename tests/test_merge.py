@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from building import Recorder, contents, same_contents, save_blotches
+from building import Recorder, contents, same_contents, save_blotches, without_processes
 from hypothesis import given
 from hypothesis import strategies as st
 from living import ONE, built, images, live_ids, noise, photos_and_index, vector_index
@@ -28,6 +29,13 @@ from simat.manifest import (
 )
 from simat.opened import open_index
 from simat.types import EmbeddingSpace
+
+
+@pytest.fixture(autouse=True, scope="module")
+def decoded_here() -> Iterator[None]:
+    """Without decoder processes: those of the command line's tests are enough."""
+    with without_processes():
+        yield
 
 
 class Stop(Exception):
