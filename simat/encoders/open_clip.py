@@ -122,10 +122,9 @@ def _known(model: str) -> str:
 def _comes_with_open_clip(model: str) -> bool:
     """Looked up among its files: importing it takes seconds, and a network that is converted does not need it."""
     package = find_spec("open_clip")
-    return (
-        bool(package and package.origin)
-        and (Path(str(package.origin)).with_name("model_configs") / f"{model}.json").is_file()
-    )
+    if package is None or package.origin is None:
+        return False
+    return (Path(package.origin).with_name("model_configs") / f"{model}.json").is_file()
 
 
 def _tagged(model: str, tag: str) -> Checkpoint:
