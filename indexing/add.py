@@ -218,7 +218,7 @@ class _Addition:
 
     def _embedder(self, folder: Path, encoder: ImageEncoder) -> Embedder:
         known = KnownContents(self._embeddings, self._removed)
-        size = self._config.part_size
+        size = self._config.part_rows(self._files)
         return _Embedder(folder, self._embeddings, known, self._places, self._columns, encoder, size)
 
     def _embedding_manifest(self, folder: Path, done: Embedded, rejected: Sequence[Rejected]) -> EmbeddingManifest:

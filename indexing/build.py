@@ -154,7 +154,7 @@ class _Build:
     def _embed(self, files: int) -> None:
         folder = self._folder / EMBEDDINGS
         assert self._encoder is not None
-        embedder = self._embedder(folder, self._encoder)
+        embedder = self._embedder(folder, self._encoder, self._config.part_rows(files))
         done = embedder.run(self._folder / SCAN, files, self._machine.decoders, self._progress)
         rejected = self._gather_rejected(folder)
         if not done.rows:
@@ -163,12 +163,13 @@ class _Build:
             )
         write_manifest(folder, self._manifest(folder, done, len(rejected)))
 
-    def _embedder(self, folder: Path, encoder: ImageEncoder) -> Embedder:
+    def _embedder(self, folder: Path, encoder: ImageEncoder, part_size: int) -> Embedder:
         if self._machine.engine == "local":
-            return Embedder(folder, self._root, encoder, self._config.part_size)
+            return Embedder(folder, self._root, encoder, part_size)
         from indexing.ray_engine import RayEmbedder
 
-        return RayEmbedder(folder, self._root, encoder, self._config, self._machine, self._own)
+        config = replace(self._config, part_size=part_size)
+        return RayEmbedder(folder, self._root, encoder, config, self._machine, self._own)
 
     def _gather_rejected(self, folder: Path) -> list[Rejected]:
         """One list from those of the parts, which stay until the build is whole: it may be killed here."""

@@ -105,7 +105,7 @@ class _Compaction:
 
     def _reasons_for_parts(self) -> list[str]:
         gone, parts = self._manifest.rows - self._live.count, len(self._embeddings.counts)
-        enough = -(-self._live.count // self._config.part_size)
+        enough = -(-self._live.count // self._config.part_rows(self._live.count))
         small = f"{parts} parts where {enough} suffice"
         return [*([f"{gone:,} removed images"] * bool(gone)), *([small] * (parts >= SMALL_PARTS * enough > 0))]
 
@@ -121,7 +121,7 @@ class _Compaction:
         """New parts and their manifest; gives its name."""
         folder = self._change.new_folder(EMBEDDINGS)
         kept = [Kept(self._embeddings, self._live)]
-        parts = write_parts(kept, folder, self._config.part_size, self._progress)
+        parts = write_parts(kept, folder, self._config.part_rows(self._live.count), self._progress)
         entries = tuple(prefixed(entry, folder.name) for entry in parts)
         duplicates = count_duplicates(PartReader(folder.parent, entries))
         known = self._embeddings.manifest

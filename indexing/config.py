@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from simat.embeddings import ROW_GROUP
 from simat.encoders.runtime import RuntimeOptions
 from simat.errors import BuildError
 
 ENGINES = ("local", "ray")
+MOST_PARTS = 4096  # of a set made at once: a query reads candidates from many, and a server keeps all of them mapped
 # They do not touch the embedding set.
 SHARD_SETTINGS = ("factory", "shard_size", "memory", "build_memory", "target_recall")
 
@@ -26,7 +28,7 @@ class BuildConfig:
         heads: folder of adapter heads after the encoder, or nothing.
         precision: ``f32`` or ``bf16``.
         factory: a FAISS factory string, or ``auto``.
-        part_size: files per embedding part, the unit in which an interrupted build resumes.
+        part_size: files per embedding part, the unit in which an interrupted build resumes; see :meth:`part_rows`.
         shard_size: vectors per FAISS shard.
         memory: bytes that the vectors may take when the index is searched (``auto`` factory).
         build_memory: bytes that the process may take while it makes the shards.
@@ -81,6 +83,14 @@ class BuildConfig:
         if self.factory != "auto":
             return self
         return replace(self, factory=choose_factory(rows, dim, self.shard_size, self.memory))
+
+    def part_rows(self, rows: int) -> int:
+        """Rows per part of ``rows`` that are written at once: ``part_size``, more where parts would be too many to map.
+
+        Parts larger than asked for are whole row groups.
+        """
+        least = -(-rows // MOST_PARTS)
+        return self.part_size if least <= self.part_size else -(-least // ROW_GROUP) * ROW_GROUP
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the index's manifest."""

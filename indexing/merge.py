@@ -153,7 +153,8 @@ def _write_embeddings(sources: Sequence[_Source], folder: Path, config: BuildCon
         for item in source.embeddings.rejected():
             name = rename(item.path)
             rejected.setdefault(name, Rejected(name, item.reason))
-    parts = write_parts(kept, folder, config.part_size, progress)
+    size = config.part_rows(sum(one.rows.count for one in kept))
+    parts = write_parts(kept, folder, size, progress)
     if rejected:
         write_rejected(folder / REJECTED, [*rejected.values()])
     write_manifest(

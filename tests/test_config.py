@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexing.config import BuildConfig, Machine
+from indexing.config import MOST_PARTS, BuildConfig, Machine
+from simat.embeddings import ROW_GROUP
 from simat.errors import BuildError
 
 SETTINGS = {
@@ -38,6 +39,16 @@ def test_read_lays_flags_over_the_file_over_the_defaults(
     unset = dict.fromkeys(SETTINGS)
     read = BuildConfig.read(file, {"photos": "/photos", **unset, **flags})
     assert read == replace(BuildConfig("/photos"), **{**in_file, **flags})
+
+
+@given(size=st.integers(1, 10**6), rows=st.integers(0, 10**10))
+def test_parts_have_the_size_asked_for_unless_they_would_be_too_many(size: int, rows: int) -> None:
+    found = BuildConfig("/photos", part_size=size).part_rows(rows)
+    assert -(-rows // found) <= MOST_PARTS
+    if -(-rows // size) <= MOST_PARTS:
+        assert found == size
+    else:
+        assert found > size and found % ROW_GROUP == 0 and (found - ROW_GROUP) * MOST_PARTS < rows
 
 
 def test_as_dict_has_every_setting_by_its_stable_name() -> None:

@@ -82,7 +82,7 @@ class Importer:
     def run(self, encoder: ImageEncoder | None) -> None:
         """Write what is missing, and the manifest; the encoder, where there is one, must make these vectors."""
         remove_leftovers(self._folder)
-        size = self._config.part_size
+        size = self._config.part_rows(len(self._vectors))
         starts = range(0, len(self._vectors), size)
         done = next((n for n in range(len(starts)) if not self._part(n).exists()), len(starts))
         if encoder is not None and self._pictures is not None and not done:
