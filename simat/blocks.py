@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from simat.cells import Cells
 from simat.gpu import MAX_K, GpuShard
 from simat.selection import Selection
 from simat.shardfiles import require_faiss
@@ -51,6 +52,7 @@ class Block:
         k: int,
         search: Mapping[str, int],
         chosen: Selection | None = None,
+        cells: Cells | None = None,
     ) -> Found:
         """At least the k best: as many more as it takes to see the end of a tie for the last place.
 
@@ -62,6 +64,7 @@ class Block:
             k: how many are wanted.
             search: parameters such as ``nprobe``.
             chosen: the rows of this block that may be found; None for all.
+            cells: of these queries, where this block's inverted lists are those of others.
 
         Returns:
             Scores (−inf where nothing was found) and ids of the index (−1), best first.
@@ -74,7 +77,7 @@ class Block:
         together = self.vectors is not None and chosen is None and len(queries) > 1
         margin = ROUNDING * np.linalg.norm(queries, axis=1) if together else np.zeros(len(queries))
         while True:
-            scores, found = self._search(queries, asked, search, chosen)
+            scores, found = self._search(queries, asked, search, chosen, cells)
             there = found >= 0
             tied = there[:, -1] & (scores[:, last] <= scores[:, -1] + margin)
             if asked == rows or asked - k > MAX_TIED or not tied.any():
@@ -86,7 +89,7 @@ class Block:
         return np.where(there, scores, -np.inf).astype(np.float32), np.where(there, found + self.first, -1)
 
     def _search(
-        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection | None
+        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection | None, cells: Cells | None
     ) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
@@ -97,30 +100,38 @@ class Block:
                 return found[0], found[1]
             return _scan(queries, self.vectors, k, selector)
         if chosen is None:
-            return self._found(queries, k, search, 1.0)
+            return self._found(queries, k, search, 1.0, cells)
         if not self._selects:
-            return self._sifted(queries, k, search, chosen)
-        return self._found(queries, k, search, chosen.count / len(self), selector)
+            return self._sifted(queries, k, search, chosen, cells)
+        return self._found(queries, k, search, chosen.count / len(self), cells, selector)
 
     def _found(
-        self, queries: np.ndarray, k: int, search: Mapping[str, int], share: float, selector: Any = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        search: Mapping[str, int],
+        share: float,
+        cells: Cells | None,
+        selector: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """What the index finds with the effort for a share of the rows; GPUs have their parameters already."""
         if isinstance(self.index, GpuShard):
             return self.index.search(queries, k)
         assert self.index is not None
         parameters = search_parameters(self.index, widened(search, share, self._knobs), selector)
+        if cells is not None:
+            return cells.search(self.index, k, parameters)
         scores, rows = self.index.search(queries, k, params=parameters)
         return scores, rows
 
     def _sifted(
-        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection
+        self, queries: np.ndarray, k: int, search: Mapping[str, int], chosen: Selection, cells: Cells | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Search all rows for so many that k of those chosen should be among them, where FAISS cannot select."""
         share = chosen.count / len(self)
         asked = max(math.ceil(k / share) + SLACK, search.get(DEPTH, 0))
         asked = min(asked, len(self), MAX_K) if self._on_gpu else min(asked, len(self))
-        scores, rows = self._found(queries, asked, search, share)
+        scores, rows = self._found(queries, asked, search, share, cells)
         inside = (rows >= 0) & chosen.mask()[np.maximum(rows, 0)]
         order = np.argsort(~inside, axis=1, kind="stable")[:, :k]
         kept = np.take_along_axis(inside, order, 1)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 
 from simat.blocks import DEPTH, Block, cut, products, search_parameters, share_scans
+from simat.cells import Cells, shared_quantizers
 from simat.errors import QueryError, StorageError
 from simat.gpu import MAX_K, GpuShard
 from simat.recent import Recent
@@ -64,7 +65,10 @@ class Searcher:
         self.rows, self.dim = int(firsts[-1]), shards[0].d
         pieces = max(1, self._threads // len(shards))
         self._on_gpus = isinstance(shards[0], GpuShard)
-        self._blocks = [block for first, s in zip(firsts, shards, strict=False) for block in cut(s, int(first), pieces)]
+        cuts = [cut(shard, int(first), pieces) for first, shard in zip(firsts, shards, strict=False)]
+        self._blocks = [block for blocks in cuts for block in blocks]
+        shared = shared_quantizers(shards)
+        self._quantizers = [quantizer for blocks, quantizer in zip(cuts, shared, strict=True) for _ in blocks]
         # Where there are fewer blocks than cores, the queries are cut as well; on GPUs, for the copies of a shard.
         self._groups = shards[0].copies if self._on_gpus else max(1, self._threads // len(self._blocks))
         self._pool = ThreadPoolExecutor(
@@ -149,11 +153,20 @@ class Searcher:
         """What the shards find; at least k columns where there are as many rows."""
         groups = np.array_split(queries, self._groups)
         chosen = self._parts.of(allowed, lambda: [self._part(allowed, block) for block in self._blocks])
-        tasks = [(block, group, part) for group in groups for block, part in zip(self._blocks, chosen, strict=True)]
-        found = list(self._pool.map(lambda task: task[0].best(task[1], k, search, task[2]), tasks))
+        tasks = [
+            (block, group, part, cells)
+            for group in groups
+            for block, part, cells in zip(self._blocks, chosen, self._cells(group), strict=True)
+        ]
+        found = list(self._pool.map(lambda task: task[0].best(task[1], k, search, *task[2:]), tasks))
         size = len(self._blocks)
         merged = [_merged(found[i : i + size], k) for i in range(0, len(found), size)]
         return Hits(np.concatenate([h.ids for h in merged]), np.concatenate([h.scores for h in merged]))
+
+    def _cells(self, queries: np.ndarray) -> list[Cells | None]:
+        """By block, the lists nearest to the queries, where other shards look into the same."""
+        shared = {id(quantizer): Cells(quantizer, queries) for quantizer in self._quantizers if quantizer is not None}
+        return [shared.get(id(quantizer)) for quantizer in self._quantizers]
 
     def _part(self, allowed: Selection | None, block: Block) -> Selection | None:
         part = None if allowed is None else allowed.slice(block.first, block.first + len(block))
