@@ -23,7 +23,7 @@ DIM, ROWS, LISTS, EDGES = 16, 1800, 8, (0, 700, 1000, 1800)
 SHARING = [f"IVF{LISTS},{codes}" for codes in ("Flat", "SQ8", "SQfp16", "PQ4", "PQ4x4fs", "RaBitQ", "RaBitQfs")]
 
 
-def parts(factory: str, vectors: np.ndarray) -> list[faiss.Index]:
+def parts(factory: str, vectors: np.ndarray) -> list[Any]:
     """Shards of one training."""
     trained = faiss.index_factory(DIM, factory, faiss.METRIC_INNER_PRODUCT)
     trained.train(vectors)
