@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-MADV_DONTNEED = 4
+MADV_RANDOM, MADV_WILLNEED, MADV_DONTNEED = 1, 3, 4
 
 
 class MappedFile:
@@ -33,11 +33,22 @@ class MappedFile:
         finally:
             os.close(descriptor)
 
+    def scatter(self) -> None:
+        """Tell that a few bytes will be looked at here and there: what lies around them is not read from disk too."""
+        self._advise(0, len(self.bytes), MADV_RANDOM)
+
+    def expect(self, start: int, stop: int) -> None:
+        """Tell that bytes [start, stop) are looked at next."""
+        self._advise(start, stop, MADV_WILLNEED)
+
     def release(self, start: int, stop: int) -> None:
         """Give the memory of bytes [start, stop) back to the system; they are read again when next looked at."""
+        self._advise(start, stop, MADV_DONTNEED)
+
+    def _advise(self, start: int, stop: int, advice: int) -> None:
         first = start - start % PAGESIZE
         if stop > first:
-            _libc().madvise(self.bytes.ctypes.data + first, stop - first, MADV_DONTNEED)
+            _libc().madvise(self.bytes.ctypes.data + first, stop - first, advice)
 
 
 def _map(descriptor: int, size: int) -> UInt8[np.ndarray, " bytes"]:

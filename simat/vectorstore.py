@@ -167,6 +167,7 @@ class _Mapped:
     def __init__(self, path: Path, layout: _Layout, dim: int) -> None:
         self._file, self.layout, self._dim, self._width = MappedFile(path), layout, dim, 2 * dim
         self._starts, self._offsets = layout.starts.tolist(), layout.offsets.tolist()
+        self._file.scatter()
         # One window of a row's size at every byte: NumPy copies rows out of it as plain bytes.
         windows = max(len(self._file.bytes) - self._width + 1, 0)
         self._windows = np.ndarray((windows,), f"V{self._width}", buffer=self._file.bytes.data, strides=(1,))
@@ -186,6 +187,7 @@ class _Mapped:
         starts = self.layout.starts
         first, last = np.searchsorted(starts, [start, stop - 1], side="right") - 1
         found = np.empty((stop - start, self._dim), np.float16)
+        self._file.expect(int(self.layout.offsets[first]), int(self.layout.offsets[last]))
         for group in range(int(first), int(last) + 1):
             low, high = max(start, int(starts[group])), min(stop, int(starts[group + 1]))
             begin = int(self.layout.offsets[group]) + (low - int(starts[group])) * self._width

@@ -140,6 +140,27 @@ def test_mapped_file_holds_no_descriptor_and_ends_with_its_last_reader(tmp_path:
     assert not is_mapped(path)
 
 
+def test_rows_are_read_from_disk_without_what_lies_around_them(embeddings: EmbeddingSet, stored: np.ndarray) -> None:
+    """The system is told so (rr: random read): by default it would read 128 KiB for each of them."""
+    store = VectorStore.of(embeddings)
+    np.testing.assert_array_equal(store.take(np.array([3, 800])), stored[[3, 800]])
+    parts = [embeddings.folder / entry.name for entry in embeddings.manifest.parts]
+    assert ["rr" in flags(path) for path in parts[:2]] == [True, True]
+    np.testing.assert_array_equal(np.concatenate([*store.blocks(0, ROWS)]), stored)
+
+
+def test_mapped_file_takes_advice_on_any_range(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(bytes(range(256)) * 64)
+    (tmp_path / "empty").touch()
+    for name in ("x", "empty"):
+        file = MappedFile(tmp_path / name)
+        file.scatter()
+        for start, stop in ((0, 0), (100, 90), (5, 4097), (0, 16_384)):
+            file.expect(start, min(stop, len(file.bytes)))
+            file.release(start, min(stop, len(file.bytes)))
+        assert file.bytes.tobytes() == (tmp_path / name).read_bytes()
+
+
 def test_mapped_file_outlives_python(tmp_path: Path) -> None:
     """A thread may be reading when the process ends: nothing is unmapped under it."""
     (tmp_path / "x").write_bytes(bytes(4096))
@@ -157,6 +178,13 @@ file = MappedFile(Path(sys.argv[1]))
 
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def flags(path: Path) -> list[str]:
+    """What the system knows of how a mapped file is used."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    next(line for line in lines if line.endswith(str(path)))
+    return next(line for line in lines if line.startswith("VmFlags:")).split()[1:]
 
 
 def is_mapped(path: Path) -> bool:
