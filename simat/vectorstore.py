@@ -184,17 +184,27 @@ class _Mapped:
 
     def read(self, start: int, stop: int) -> Float16[np.ndarray, "n d"]:
         """A run of rows; what is read once does not stay in memory, as mapped pages do."""
-        starts = self.layout.starts
-        first, last = np.searchsorted(starts, [start, stop - 1], side="right") - 1
+        runs = self._runs(start, stop)
+        if runs:
+            self._file.expect(runs[0][0], runs[-1][1])
         found = np.empty((stop - start, self._dim), np.float16)
-        self._file.expect(int(self.layout.offsets[first]), int(self.layout.offsets[last]))
-        for group in range(int(first), int(last) + 1):
-            low, high = max(start, int(starts[group])), min(stop, int(starts[group + 1]))
-            begin = int(self.layout.offsets[group]) + (low - int(starts[group])) * self._width
-            end = begin + (high - low) * self._width
-            found[low - start : high - start].view(np.uint8).reshape(-1)[:] = self._file.bytes[begin:end]
+        filled, memory = 0, found.view(np.uint8).reshape(-1)
+        for begin, end in runs:
+            memory[filled : filled + end - begin] = self._file.bytes[begin:end]
             self._file.release(begin, end)
+            filled += end - begin
         return found
+
+    def _runs(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The bytes [begin, end) of rows [start, stop) in every row group that has some; of no rows there are none."""
+        first, last = np.searchsorted(self.layout.starts, [start, stop - 1], side="right") - 1
+        runs = []
+        for group in range(int(first), int(last) + 1):
+            base, offset = self._starts[group], self._offsets[group]
+            low, high = max(start, base), min(stop, self._starts[group + 1])
+            if low < high:
+                runs.append((offset + (low - base) * self._width, offset + (high - base) * self._width))
+        return runs
 
 
 class _Decoded:

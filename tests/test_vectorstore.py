@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from simat.errors import QueryError, StorageError
 from simat.manifest import FileEntry
 from simat.mapping import MappedFile
 from simat.vectors import to_half
-from simat.vectorstore import VectorStore, _Decoded, _Mapped
+from simat.vectorstore import FEW, VectorStore, _Decoded, _Mapped
 
 ROWS, DIM = 1500, 12  # in parts of 700: row groups of 256, 256, 188 and, in the last, 100
 
@@ -43,6 +44,16 @@ def foreign(folder: Path, stored: np.ndarray, **options: object) -> VectorStore:
     column = pa.FixedSizeListArray.from_arrays(pa.array(stored.ravel()), stored.shape[1])
     pq.write_table(pa.table({"embedding": column}), folder / "part.parquet", **options)
     return VectorStore(folder, [FileEntry.of(folder, "part.parquet", len(stored))], stored.shape[1])
+
+
+def uneven(folder: Path, stored: np.ndarray, groups: list[int]) -> VectorStore:
+    """A plain part with row groups of these sizes."""
+    schema = pa.schema([("embedding", pa.list_(pa.float16(), DIM))])
+    with pq.ParquetWriter(folder / "part.parquet", schema, compression="NONE", use_dictionary=False) as writer:
+        for rows in np.split(stored, np.cumsum(groups)[:-1]):
+            column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), DIM)
+            writer.write_table(pa.table([column], schema=schema))
+    return VectorStore(folder, [FileEntry.of(folder, "part.parquet", len(stored))], DIM)
 
 
 @given(st.lists(st.integers(0, ROWS - 1), max_size=60))
@@ -91,6 +102,38 @@ def test_plain_parts_of_other_row_groups_are_mapped(tmp_path: Path, stored: np.n
     store = foreign(tmp_path, stored, row_group_size=123, compression="NONE", use_dictionary=False)
     assert isinstance(store._part(0), _Mapped)
     np.testing.assert_array_equal(store.take(np.arange(ROWS)), stored)
+
+
+@given(groups=st.lists(st.integers(0, 40), min_size=1, max_size=5), data=st.data())
+def test_row_groups_may_have_any_sizes_and_none(groups: list[int], data: st.DataObject) -> None:
+    """A part of rejected files alone is one empty row group; a few rows and many are found by different code."""
+    rows = sum(groups)
+    stored = to_half(unit_noise(0, rows, DIM)) if rows else np.empty((0, DIM), np.float16)
+    with TemporaryDirectory() as name:
+        store = uneven(Path(name), stored, groups)
+        store.hold()
+    assert isinstance(store._part(0), _Mapped)
+    ids = data.draw(st.lists(st.integers(0, rows - 1), max_size=2 * FEW + 2) if rows else st.just([]))
+    np.testing.assert_array_equal(store.take(np.array(ids, np.int64)), stored[ids])
+    start, stop = sorted(data.draw(st.tuples(st.integers(0, rows), st.integers(0, rows))))
+    blocks = [np.empty((0, DIM), np.float16), *store.blocks(start, stop, 7)]
+    np.testing.assert_array_equal(np.concatenate(blocks), stored[start:stop])
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, ROWS), (0, 5), (130, 140), (900, 1500)])
+def test_runs_of_rows_are_read_from_disk_at_once(
+    tmp_path: Path, stored: np.ndarray, start: int, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All bytes that are read are announced; else every page would be waited for by itself."""
+    part = foreign(tmp_path, stored, row_group_size=123, compression="NONE", use_dictionary=False)._part(0)
+    told: list[tuple[str, int, int]] = []
+    for name in ("expect", "release"):
+        monkeypatch.setattr(MappedFile, name, lambda _, begin, end, name=name: told.append((name, begin, end)))
+    np.testing.assert_array_equal(part.read(start, stop), stored[start:stop])
+    (_, begin, end), *read = told
+    assert [name for name, _, _ in told] == ["expect", *["release"] * len(read)]
+    assert (begin, end) == (read[0][1], read[-1][2])
+    assert sum(high - low for _, low, high in read) == (stop - start) * 2 * DIM
 
 
 def test_take_refuses_ids_that_are_not_there(embeddings: EmbeddingSet) -> None:
