@@ -46,9 +46,28 @@ class MappedFile:
         self._advise(start, stop, MADV_DONTNEED)
 
     def _advise(self, start: int, stop: int, advice: int) -> None:
-        first = start - start % PAGESIZE
-        if stop > first:
-            _libc().madvise(self.bytes.ctypes.data + first, stop - first, advice)
+        if len(self.bytes):
+            _advise(self.bytes.ctypes.data + start, self.bytes.ctypes.data + stop, advice)
+
+
+def expect(values: np.ndarray) -> None:
+    """Tell that all of some mapped values are looked at next; nothing happens where they are in memory.
+
+    They are read from disk at once, also where whoever mapped the file told that it is looked at here and there.
+    """
+    _advise(values.ctypes.data, values.ctypes.data + values.nbytes, MADV_WILLNEED)
+
+
+def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays without gaps have the same bytes; nothing is looked at beyond the first that differ."""
+    return a.nbytes == b.nbytes and _libc().memcmp(a.ctypes.data, b.ctypes.data, a.nbytes) == 0
+
+
+def _advise(start: int, stop: int, advice: int) -> None:
+    """Of memory from one address to another."""
+    first = start - start % PAGESIZE
+    if stop > first:
+        _libc().madvise(first, stop - first, advice)
 
 
 def _map(descriptor: int, size: int) -> UInt8[np.ndarray, " bytes"]:
@@ -71,4 +90,5 @@ def _libc() -> ctypes.CDLL:
     libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
     libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    libc.memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
     return libc

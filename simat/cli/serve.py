@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from simat.server.service import Service
 
 SHUTDOWN_S = 30  # for requests under way, when the server is told to stop
-INDICES_HELP = "Folders made by 'simat index build'; without any, the server draws and edits, and finds nothing."
+INDICES_HELP = (
+    "Folders made by 'simat index build', or addresses of Milvus; without any, the server draws and edits, and finds "
+    "nothing."
+)
 FOLLOW_HELP = "Look every so many seconds whether an index has changed, and open it anew."
 BACKENDS_HELP = "Those that may be used, separated by commas: retrieve, diffedit, …; all, if not given."
 

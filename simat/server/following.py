@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from simat.errors import SimatError
 from simat.files import FileState, file_state
 from simat.manifest import NAME
-from simat.opened import Opened
 
 if TYPE_CHECKING:
     from simat.server.service import Service
@@ -42,11 +41,12 @@ class _Known:
 class Follower:
     """Looks whether the indices of a service have changed, and lets it reload those that have.
 
-    A look costs one call to the system as long as the manifest is the same file. Where an index cannot be opened, the
-    old generation goes on answering, the log says so once, and looks become rarer until the manifest is another one.
+    A look costs one call to the system as long as the manifest is the same file, or one to Milvus for an index that is
+    there. Where an index cannot be opened, the old generation goes on answering, the log says so once, and looks become
+    rarer until the manifest is another one.
 
     Args:
-        service: whose indices; those that are in no folder are not looked at.
+        service: whose indices.
         seconds: between two looks; 0 for none.
     """
 
@@ -81,8 +81,6 @@ class Follower:
 
     def _look_at(self, name: str, known: _Known) -> None:
         engine = self._service.engine(name)
-        if not isinstance(engine.opened, Opened):
-            return
         state = file_state(engine.folder / NAME)
         if state is not None and state == known.state:
             return

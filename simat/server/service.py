@@ -18,10 +18,11 @@ import numpy as np
 from PIL.Image import Image
 
 from simat import plugins
-from simat.engine import Engine
+from simat.engine import Engine, open_engine
 from simat.errors import Busy, NotFound, QueryError, SimatError
 from simat.images import decode
-from simat.manifest import of_one_generation, read_index_manifest
+from simat.manifest import of_one_generation
+from simat.milvus.address import is_address
 from simat.searcher import Searcher
 from simat.server.batching import Closed
 from simat.server.jobs import Jobs
@@ -31,7 +32,7 @@ from simat.server.pictures import original, row_of
 from simat.server.places import Place
 from simat.server.uploads import Decoder
 from simat.studios import Studio, makes_pictures
-from simat.types import Answer, Cancel, OnStep, Query
+from simat.types import Answer, Cancel, EmbeddingSpace, OnStep, Query
 
 LOG = logging.getLogger("simat")
 T = TypeVar("T")
@@ -42,8 +43,8 @@ class Service:
     """Answers queries over several indices and with generators; safe to share between threads.
 
     Args:
-        indices: folders made by ``simat index build``, or engines already open. Without any, the service draws and
-            edits, and finds nothing.
+        indices: folders made by ``simat index build``, addresses that ``simat index push`` was given, or engines
+            already open. Without any, the service draws and edits, and finds nothing.
         options: limits, and how models run.
 
     Attributes:
@@ -128,7 +129,10 @@ class Service:
     def _exchange(self, name: str) -> None:
         old = self.place(name)
         folder = old.engine.folder
-        new = of_one_generation(folder, lambda _: self._place_of(self._open(folder, old.engine)))
+        if is_address(str(folder)):
+            new = self._place_of(self._open(folder, old.engine))
+        else:
+            new = of_one_generation(folder, lambda _: self._place_of(self._open(folder, old.engine)))
         self._places = {**self._places, name: new}
         old.close()
         old.join()
@@ -278,10 +282,10 @@ class Service:
         return [*await asyncio.wrap_future(self._handed_in(name, submit))]
 
     def _open(self, folder: Path, old: Engine | None = None) -> Engine:
-        encoder = None
-        if old is not None and _same_space(folder, old):
-            encoder = old.__dict__.get("encoder")  # already loaded, and the same
-        return Engine(folder, encoder, self.options.root, self.options.runtime, model=self.options.model)
+        engine = open_engine(folder, None, self.options.root, self.options.runtime, model=self.options.model)
+        if old is not None and "encoder" in old.__dict__ and _same_space(engine.space, old.space):
+            engine.encoder = old.encoder  # loaded already
+        return engine
 
     def _place_of(self, engine: Engine) -> Place:
         engine.studio = self.studio
@@ -291,9 +295,8 @@ class Service:
         return Place(engine, self.options, self.metrics.batch)
 
 
-def _same_space(folder: Path, old: Engine) -> bool:
-    new = read_index_manifest(folder).space
-    return (new.fingerprint, new.dim, new.heads) == (old.space.fingerprint, old.space.dim, old.space.heads)
+def _same_space(new: EmbeddingSpace, old: EmbeddingSpace) -> bool:
+    return (new.fingerprint, new.dim, new.heads) == (old.fingerprint, old.dim, old.heads)
 
 
 def _name(folder: Path, taken: Mapping[str, object] | Sequence[str]) -> str:
