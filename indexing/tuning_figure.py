@@ -32,6 +32,7 @@ def draw_frontier(tuned: Tuned, target: float, path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -46,8 +47,11 @@ def draw_frontier(tuned: Tuned, target: float, path: Path) -> None:
         ylabel="recall@10",
         title=f"{human(chosen.memory)} of shards",
     )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=2)
     try:
         with atomic(path) as temporary:
             FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=150)
