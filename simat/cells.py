@@ -90,7 +90,7 @@ def _flat_quantizer(shard: Any) -> Any | None:
     if type(index).__name__ not in KINDS:
         return None
     quantizer = faiss.downcast_index(index.quantizer)
-    quantizer.shard = shard  # its memory is the shard's
+    quantizer.referenced_objects = [shard]  # who keeps it, keeps its memory, too
     plain = type(quantizer) in (faiss.IndexFlat, faiss.IndexFlatIP)
     return quantizer if plain and quantizer.metric_type == faiss.METRIC_INNER_PRODUCT else None
 

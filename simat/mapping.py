@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 MADV_RANDOM, MADV_WILLNEED, MADV_DONTNEED = 1, 3, 4
+WINDOW = 2**17  # bytes: Linux's usual read-ahead; where more are announced in one call, it may leave out the rest
 
 
 class MappedFile:
@@ -39,7 +40,7 @@ class MappedFile:
 
     def expect(self, start: int, stop: int) -> None:
         """Tell that bytes [start, stop) are looked at next."""
-        self._advise(start, stop, MADV_WILLNEED)
+        expect(self.bytes[start:stop])
 
     def release(self, start: int, stop: int) -> None:
         """Give the memory of bytes [start, stop) back to the system; they are read again when next looked at."""
@@ -55,7 +56,9 @@ def expect(values: np.ndarray) -> None:
 
     They are read from disk at once, also where whoever mapped the file told that it is looked at here and there.
     """
-    _advise(values.ctypes.data, values.ctypes.data + values.nbytes, MADV_WILLNEED)
+    first, end = values.ctypes.data, values.ctypes.data + values.nbytes
+    for start in range(first, end, WINDOW):
+        _advise(start, min(start + WINDOW, end), MADV_WILLNEED)
 
 
 def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
