@@ -16,7 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from building import colour_environment, colour_plugin, contents, here, same_contents, save_blotches, simat, start
+from building import (
+    Ran,
+    colour_environment,
+    colour_plugin,
+    contents,
+    here,
+    plugged_in,
+    same_contents,
+    save_blotches,
+    simat,
+    start,
+)
 
 FILES = 60
 
@@ -51,6 +62,12 @@ def arguments(place: Path, name: str, encoder: str) -> list[str]:
 
 def build(place: Path, name: str, encoder: str = "colours", before: Callable[[], None] | None = None):
     return simat(*arguments(place, name, encoder), extra=colour_environment(place / "plugin"), before=before)
+
+
+def build_here(capsys: Any, place: Path, name: str, encoder: str = "colours") -> Ran:
+    """A build in this process: for one whose end is all that matters."""
+    with plugged_in(place / "plugin"):
+        return here(capsys, *arguments(place, name, encoder))
 
 
 def build_killed_at(place: Path, name: str, files: int, pause: float, encoder: str = "colours") -> bool:
@@ -97,16 +114,16 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(
     rng, name = random.Random(seed), f"random {seed}"
     moments = sorted(rng.sample(range(1, 13), 4))
     assert sum([build_killed_at(place, name, files, rng.uniform(0, 0.04)) for files in moments]) >= 2
-    document = build(place, name).json
+    document = build_here(capsys, place, name).json
     assert (document["images"], document["duplicates"], document["rejected"]) == (FILES + 2, 2, 2)
     assert same_contents(place / name, whole)
     assert here(capsys, "index", "verify", place / name, "--json").json["whole"] is True
 
 
-def test_a_build_with_the_offline_encoder_resumes_to_the_same_bytes(place: Path) -> None:
-    assert build(place, "offline whole", "offline").code == 0
+def test_a_build_with_the_offline_encoder_resumes_to_the_same_bytes(place: Path, capsys: Any) -> None:
+    assert build_here(capsys, place, "offline whole", "offline").code == 0
     assert build_killed_at(place, "offline", 7, 0.01, "offline")
-    assert build(place, "offline", "offline").json["images"] == FILES + 2
+    assert build_here(capsys, place, "offline", "offline").json["images"] == FILES + 2
     assert same_contents(place / "offline", place / "offline whole")
 
 
@@ -125,11 +142,13 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_when_there_is_room(
     assert not [path for path in left if path.endswith(".tmp")]
     if "building.json" in left:
         assert "half built" in here(capsys, "index", "info", place / name).error
-    assert build(place, name).code == 0
+    assert build_here(capsys, place, name).code == 0
     assert same_contents(place / name, whole)
 
 
-def test_the_interrupt_key_ends_a_build_with_one_line_and_the_next_one_goes_on(place: Path, whole: Path) -> None:
+def test_the_interrupt_key_ends_a_build_with_one_line_and_the_next_one_goes_on(
+    place: Path, whole: Path, capsys: Any
+) -> None:
     # A test run in the background of a shell ignores the key, and so would its children.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = start(
@@ -141,7 +160,7 @@ def test_the_interrupt_key_ends_a_build_with_one_line_and_the_next_one_goes_on(p
     out, err = process.communicate(timeout=30)
     lines = [line for line in err.decode().splitlines() if not line.startswith("{")]
     assert (process.returncode, out, lines) == (130, b"", ["interrupted; the same command goes on where it was"])
-    assert build(place, "interrupted").code == 0
+    assert build_here(capsys, place, "interrupted").code == 0
     assert same_contents(folder, whole)
 
 
