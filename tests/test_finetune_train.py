@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from building import Interrupted, Recorder, contents, same_contents, simat, start
+from building import Interrupted, Recorder, contents, here, same_contents, start
 from features import write_features
 from torch.nn.functional import cross_entropy, normalize
 
@@ -27,6 +27,7 @@ from simat.errors import BuildError, StorageError
 from simat.files import locked
 from simat.heads import load_heads
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUICK = TrainConfig(0.1, epochs=6, batch=100, lr=0.02, dim=16)
 COMMAND = ("--batch", "100", "--lr", "0.02", "--dim", "16", "--epochs")
 
@@ -130,15 +131,15 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.002)
 
 
-def test_killed_training_ends_with_the_same_bytes(cache: Path, tmp_path: Path) -> None:
+def test_killed_training_ends_with_the_same_bytes(cache: Path, tmp_path: Path, capsys: Any) -> None:
     arguments = ("finetune", "train", cache, tmp_path / "killed", *COMMAND, "60")
-    with start(*arguments) as process:
+    with start(*arguments, extra={"OMP_NUM_THREADS": "1"}) as process:
         wait_for(tmp_path / "killed" / "checkpoint.safetensors", process)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "heads.json").exists()
-    resumed = simat(*arguments, "--json")
+    resumed = here(capsys, *arguments, "--json")
     assert any("going on after epoch" in line.get("note", "") for line in resumed.progress)
     assert resumed.json["epoch"] == 60
     train(open_features(cache), tmp_path / "whole", replace(QUICK, epochs=60))
