@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from building import simat
+from building import cache_beside, simat
 from PIL import Image
 
 from simat.cli.demo import Shown, print_shown
 from simat.cli.scene_demo import FIELDS, SLOT, WORDS, Marker, commands
 from simat.types import Result
 
-SCENES = "2400"
+SCENES = 2200
+
+
+def demo(*arguments: str | Path) -> Any:
+    """What the demonstration prints; it runs here, and the commands that it runs in processes of their own."""
+    from simat.cli.main import main
+
+    told = io.StringIO()
+    with redirect_stdout(told), pytest.raises(SystemExit) as end, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["simat", "demo", *map(str, arguments), "--json"])
+        patch.setenv("SIMAT_CACHE", cache_beside())
+        main()
+    assert not end.value.code
+    return json.loads(told.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def document(place: Path) -> Any:
-    return simat("demo", "--out", place, "--images", SCENES, "--json").json
+    return demo("--out", place, "--images", str(SCENES))
 
 
 @pytest.fixture
@@ -56,8 +72,8 @@ def test_demo_finds_what_its_words_say(document: Any, place: Path) -> None:
 
 
 def test_demo_again_keeps_what_is_there(document: Any, place: Path) -> None:
-    assert [arguments[:2] for arguments in commands(place, 2400)] == [["index", "build"]]
-    assert [arguments[0] for arguments in commands(place.with_name("other"), 2400)] == ["data", "data", "index"]
+    assert [arguments[:2] for arguments in commands(place, SCENES)] == [["index", "build"]]
+    assert [arguments[0] for arguments in commands(place.with_name("other"), SCENES)] == ["data", "data", "index"]
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -83,7 +99,7 @@ def test_marker_tells_right_from_wrong(marker: Marker, place: Path) -> None:
 
 
 def test_demo_takes_photographs_of_ones_own(sample_photos: Path, tmp_path: Path) -> None:
-    document = simat("demo", "--photos", sample_photos, "--out", tmp_path / "demo", "--json").json
+    document = demo("--photos", sample_photos, "--out", tmp_path / "demo")
     assert document["images"] == len(list(sample_photos.iterdir()))
     assert "questions" not in document
     assert Path(document["sheet"]).is_file()
