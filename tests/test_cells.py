@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,9 +26,12 @@ SHARING = [f"IVF{LISTS},{codes}" for codes in ("Flat", "SQ8", "SQfp16", "PQ4", "
 
 
 def parts(factory: str, vectors: np.ndarray) -> list[Any]:
-    """Shards of one training."""
+    """Shards of one training, by one thread also where fixtures of the whole module ask for them."""
     trained = faiss.index_factory(DIM, factory, faiss.METRIC_INNER_PRODUCT)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
     trained.train(vectors)
+    faiss.omp_set_num_threads(before)
     shards = [faiss.clone_index(trained) for _ in EDGES[1:]]
     for shard, first, end in zip(shards, EDGES, EDGES[1:], strict=False):
         shard.add(vectors[first:end])
@@ -84,7 +89,7 @@ def test_only_shards_of_one_training_share(vectors: np.ndarray) -> None:
     assert found[0] is found[2] is not None and found[1] is found[3] is not None and found[0] is not found[1]
 
 
-@pytest.mark.parametrize("factory", ["Flat", "SQ8", "HNSW8", "PCA8,IVF8,Flat", "IVF8_HNSW4,Flat"])
+@pytest.mark.parametrize("factory", ["Flat", "SQ8", "HNSW8", "PCA8,IVF8,Flat", "IVF8_HNSW4,Flat", "IVF8,RQ2x4fsr_32"])
 def test_other_kinds_of_index_share_nothing(factory: str, vectors: np.ndarray) -> None:
     assert shared_quantizers(parts(factory, vectors)) == [None] * 3
 
@@ -124,3 +129,50 @@ def test_lists_are_looked_for_once(vectors: np.ndarray) -> None:
                 np.testing.assert_array_equal(scores, wanted[0])
                 np.testing.assert_array_equal(rows, wanted[1])
     assert counting.asked == [3, 5]
+
+
+@pytest.fixture(scope="module")
+def doubled(vectors: np.ndarray) -> list[faiss.Index]:
+    """Shards whose centroids come three times each, as training on many copies of few pictures may leave them."""
+    trained = faiss.index_factory(DIM, "IVF360,Flat", faiss.METRIC_INNER_PRODUCT)
+    faiss.extract_index_ivf(trained).quantizer.add(np.repeat(vectors[:120], 3, axis=0))
+    trained.is_trained = True
+    shards = [faiss.clone_index(trained) for _ in range(2)]
+    for shard, some in zip(shards, np.split(vectors, 2), strict=True):
+        shard.add(some)
+    return shards
+
+
+@given(counts=st.lists(st.integers(1, 360), min_size=1, max_size=4), queries=st.sampled_from([1, 2, 30]))
+def test_lists_that_tie_are_those_of_a_search_by_itself(
+    doubled: list[faiss.Index], vectors: np.ndarray, counts: list[int], queries: int
+) -> None:
+    """Whoever looked before, and into however many: else answers would hang on which thread comes first."""
+    cells = Cells(shared_quantizers(doubled)[0], vectors[:queries])
+    for count in counts:
+        parameters = search_parameters(doubled[1], {"nprobe": count})
+        wanted = doubled[1].search(vectors[:queries], 5, params=parameters)
+        for got, expected in zip(cells.search(doubled[1], 5, parameters), wanted, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_a_search_of_more_lists_than_there_are_looks_into_all(shards: list[faiss.Index], vectors: np.ndarray) -> None:
+    """A fast scan believes that as many were found for it as its parameters say."""
+    queries = vectors[:9]
+    wanted = shards[0].search(queries, 5, params=search_parameters(shards[0], {"nprobe": LISTS}))
+    parameters = search_parameters(shards[0], {"nprobe": 1000 * LISTS})
+    got = Cells(shared_quantizers(shards)[0], queries).search(shards[0], 5, parameters)
+    np.testing.assert_array_equal(got[0], wanted[0])
+    np.testing.assert_array_equal(got[1], wanted[1])
+
+
+def test_a_quantizer_keeps_the_shard_whose_memory_it_is_in(vectors: np.ndarray) -> None:
+    """A thread may be searching another shard still when nobody else knows of this one any more."""
+    shards = parts("IVF8,Flat", vectors)
+    quantizer, first = shared_quantizers(shards)[1], weakref.ref(shards[0])
+    del shards
+    gc.collect()
+    assert first() is not None
+    del quantizer
+    gc.collect()
+    assert first() is None

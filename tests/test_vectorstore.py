@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from simat.embeddings import EmbeddingSet
 from simat.errors import QueryError, StorageError
 from simat.manifest import FileEntry
-from simat.mapping import MappedFile
+from simat.mapping import MappedFile, expect, same_bytes
 from simat.vectors import to_half
 from simat.vectorstore import FEW, VectorStore, _Decoded, _Mapped
 
@@ -204,13 +204,29 @@ def test_mapped_file_takes_advice_on_any_range(tmp_path: Path) -> None:
         assert file.bytes.tobytes() == (tmp_path / name).read_bytes()
 
 
+def test_mapped_values_are_compared_byte_by_byte(tmp_path: Path) -> None:
+    values = np.arange(100_000, dtype=np.float32)
+    assert same_bytes(values, values.copy())
+    assert not same_bytes(values, values[:-1]) and not same_bytes(values[:-1], values)
+    for place in (0, 99_999):
+        other = values.copy()
+        other[place] += 1
+        assert not same_bytes(values, other)
+    values.tofile(tmp_path / "x")
+    file = MappedFile(tmp_path / "x")
+    file.scatter()
+    for some in (file.bytes, file.bytes[5:300_001], file.bytes[7:7], values):
+        expect(some)
+    assert same_bytes(file.bytes, values)
+
+
 def test_mapped_file_outlives_python(tmp_path: Path) -> None:
     """A thread may be reading when the process ends: nothing is unmapped under it."""
     (tmp_path / "x").write_bytes(bytes(4096))
     script = """
 import atexit, sys
 from pathlib import Path
-from simat.mapping import MappedFile
+from simat.mapping import MappedFile, expect, same_bytes
 atexit.register(lambda: print(file.bytes.sum()))  # runs after what weakref would do
 import weakref; weakref.finalize(Path, print, "ends")
 file = MappedFile(Path(sys.argv[1]))
