@@ -22,16 +22,13 @@ from simat.vectors import merge_hits
 
 pytestmark = pytest.mark.usefixtures("one_faiss_thread")
 DIM, ROWS, LISTS, EDGES = 16, 1800, 8, (0, 700, 1000, 1800)
-SHARING = [f"IVF{LISTS},{codes}" for codes in ("Flat", "SQ8", "SQfp16", "PQ4", "PQ4x4fs", "RaBitQ", "RaBitQfs")]
+SHARING = [f"IVF{LISTS},{codes}" for codes in ("Flat", "SQ8", "SQfp16", "PQ4np", "PQ4x4fs", "RaBitQ", "RaBitQfs")]
 
 
 def parts(factory: str, vectors: np.ndarray) -> list[Any]:
-    """Shards of one training, by one thread also where fixtures of the whole module ask for them."""
+    """Shards of one training."""
     trained = faiss.index_factory(DIM, factory, faiss.METRIC_INNER_PRODUCT)
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
     trained.train(vectors)
-    faiss.omp_set_num_threads(before)
     shards = [faiss.clone_index(trained) for _ in EDGES[1:]]
     for shard, first, end in zip(shards, EDGES, EDGES[1:], strict=False):
         shard.add(vectors[first:end])
