@@ -24,6 +24,7 @@ ROUNDING = 4e-6  # of a product of unit vectors, computed in whatever order
 DEPTH = "depth"  # among the search parameters: so many rows are asked for, at least, where FAISS cannot select
 REFINED = 4  # times k: rows that an index which refines its own answers looks at again
 HEEDING = (1, 14, 3)  # before it, fast scans of RaBitQ silently find rows that are not selected, too
+APART = 0.5  # so much more effort for few rows that lie apart from the others, than if they lay evenly among them
 SLACK = 16  # rows asked for beyond what a selection should need, where FAISS cannot select
 
 Found = tuple[Float32[np.ndarray, "q m"], Int64[np.ndarray, "q m"]]
@@ -239,14 +240,15 @@ def widened(search: Mapping[str, int], share: float, knobs: Mapping[str, tuple[i
     """The parameters of a search for the best among a share of the rows: its effort grows as the share shrinks.
 
     The k best of a tenth of the rows lie as far out as the 10·k best of all, and as many of the rows that are looked
-    at must be chosen ones.
+    at must be chosen ones; farther still where those lie together on one side (``benchmarks/filters.py``).
 
     Args:
         search: parameters of a search of all rows.
         share: of the rows that are chosen, in (0, 1].
         knobs: by name, the value where ``search`` has none, and the largest.
     """
-    wider = {name: min(math.ceil(search.get(name, own) / share), most) for name, (own, most) in knobs.items()}
+    more = (1 + APART * (1 - share)) / share
+    wider = {name: min(math.ceil(search.get(name, own) * more), most) for name, (own, most) in knobs.items()}
     return {**search, **wider}
 
 

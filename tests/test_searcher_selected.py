@@ -280,9 +280,10 @@ def test_a_selection_of_another_index_is_refused() -> None:
 def test_effort_grows_as_the_share_shrinks() -> None:
     knobs = {"nprobe": (1, 64)}
     assert widened({"nprobe": 4}, 1.0, knobs) == {"nprobe": 4}
-    assert widened({"nprobe": 4}, 0.3, knobs) == {"nprobe": 14}
+    assert widened({"nprobe": 4}, 0.999, knobs) == {"nprobe": 5}
+    assert widened({"nprobe": 4}, 0.3, knobs) == {"nprobe": 18}
     assert widened({"nprobe": 4}, 0.01, knobs) == {"nprobe": 64}
-    assert widened({}, 0.1, knobs) == {"nprobe": 10}
+    assert widened({}, 0.1, knobs) == {"nprobe": 15}
     assert widened({"other": 4}, 0.01, {}) == {"other": 4}
 
 
