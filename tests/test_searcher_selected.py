@@ -281,7 +281,7 @@ def test_effort_grows_as_the_share_shrinks() -> None:
     knobs = {"nprobe": (1, 64)}
     assert widened({"nprobe": 4}, 1.0, knobs) == {"nprobe": 4}
     assert widened({"nprobe": 4}, 0.999, knobs) == {"nprobe": 5}
-    assert widened({"nprobe": 4}, 0.3, knobs) == {"nprobe": 18}
+    assert widened({"nprobe": 4}, 0.25, knobs) == {"nprobe": 22}
     assert widened({"nprobe": 4}, 0.01, knobs) == {"nprobe": 64}
     assert widened({}, 0.1, knobs) == {"nprobe": 15}
     assert widened({"other": 4}, 0.01, {}) == {"other": 4}
