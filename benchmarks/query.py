@@ -74,8 +74,9 @@ def write_index(folder: Path, rows: int, space: EmbeddingSpace) -> None:
     embeddings, shards = folder / "embeddings", folder / "shards"
     for made in (embeddings, shards):
         made.mkdir()
-    starts = range(0, rows, config.part_size)
-    parts = [write_random_part(embeddings, n, s, min(config.part_size, rows - s), space) for n, s in enumerate(starts)]
+    size = config.part_rows(rows)
+    starts = range(0, rows, size)
+    parts = [write_random_part(embeddings, n, s, min(size, rows - s), space) for n, s in enumerate(starts)]
     write_manifest(embeddings, EmbeddingManifest(space, config.photos, tuple(parts), rows))
     built = ShardBuilder(shards, EmbeddingSet(embeddings), config, cores()).run(Silent())
     write_manifest(

@@ -25,7 +25,8 @@ from simat.errors import BuildError
 from simat.progress import Progress
 from simat.types import ImageEncoder
 
-WAVE = 2048  # parts handed to the cluster at a time: bounds what this process holds of the list of files
+WAVE = 2048  # parts handed to the cluster at a time, and no more than so many files, or one part:
+WAVE_FILES = 2**24  # both bound what this process holds of the list of files
 PATIENCE = 3  # times that workers may be lost without a part finished in between
 
 
@@ -53,11 +54,12 @@ class RayEmbedder(Embedder):
         if not starts:
             return
         before, lost = len(done.parts), 0
+        wave = min(WAVE, max(1, WAVE_FILES // self._part_size))
         with connected(self._machine.address, self._machine.runtime(self._config.precision).cores):
             while todo := starts[len(done.parts) - before :]:
                 reached = len(done.parts)
                 try:
-                    with closing(self._embedded(scan, todo[:WAVE], progress)) as parts:  # the stream ends before Ray
+                    with closing(self._embedded(scan, todo[:wave], progress)) as parts:  # the stream ends before Ray
                         for part in parts:
                             self._take(part, seen, done)
                             progress.advance(len(part.rows) + len(part.rejected))

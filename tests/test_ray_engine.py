@@ -139,6 +139,17 @@ def test_whatever_is_lost_on_the_way_the_bytes_are_those_of_a_local_build(
     assert recorder.advanced["embed"] == 48
 
 
+def test_the_larger_parts_are_the_fewer_are_handed_over_at_a_time(
+    tmp_path: Path, local: Path, config: BuildConfig, losing: type[Losing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for files, asked in ((17, [2, 2, 2, 2]), (5, [1] * 8)):
+        monkeypatch.setattr(ray_engine, "WAVE_FILES", files)
+        monkeypatch.setattr(Losing, "asked", [])
+        build_index(tmp_path / str(files), config, Machine(engine="ray"), None, PixelColourEncoder())
+        assert losing.asked == asked
+        assert same_contents(tmp_path / str(files), local)
+
+
 def test_workers_that_are_always_lost_are_given_up_and_what_is_there_stays(
     tmp_path: Path, local: Path, config: BuildConfig, losing: type[Losing]
 ) -> None:
