@@ -21,6 +21,7 @@ WHOLE_GROWTH = 2.0  # where all rows are one list: it is there twice while it is
 SMALLEST = 10_000  # rows in a shard
 ITERATIONS, PQ_ITERATIONS, PQ_SAMPLE = 10, 25, 65_536  # FAISS's own of k-means, and of product quantisers
 COMPARED = 1.5e9  # distances that a core looks at in a second, beside computing them
+READ = 3e8  # bytes of stored vectors read and widened to float32 in a second; every stage reads them once
 TOLD = 100_000  # rows: smaller builds are over before their plan is read
 
 
@@ -114,7 +115,12 @@ def _seconds(rows: int, index: Any, sample: int, threads: int) -> dict[str, floa
     train += quantised * PQ_ITERATIONS * compare(min(sample, PQ_SAMPLE), 256, dim // max(quantised, 1))
     add = compare(rows, cells, dim) + quantised * compare(rows, 256, dim // max(quantised, 1))
     measure = 2 * compare(QUERIES, rows, dim)
-    return {"train": train, "add": add + rows * codes / 1e9, "measure": measure}
+    read = rows * 2 * dim / READ
+    return {
+        "train": train + (read if sample else 0),
+        "add": add + rows * codes / 1e9 + read,
+        "measure": measure + read,
+    }
 
 
 @cache
