@@ -27,7 +27,6 @@ from building import (
     here,
     plugged_in,
     same_contents,
-    simat,
     start,
     without_processes,
 )
@@ -395,7 +394,9 @@ def test_the_command_takes_several_sources_and_columns(place: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["tars", "parquet"], indirect=True)
-def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(place: Path, kind: str, tmp_path: Path) -> None:
+def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(
+    place: Path, kind: str, tmp_path: Path, capsys: Any
+) -> None:
     environment = colour_environment(colour_plugin(tmp_path / "plugin"))
     (tmp_path / "settings.toml").write_text("part_size = 2\n")
 
@@ -403,7 +404,8 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(place: Path, 
         flags = "--encoder", "colours", "--config", str(tmp_path / "settings.toml"), "--workers", "2", "--json"
         return ["index", "build", SOURCES[kind](place), str(tmp_path / name), *flags]
 
-    assert simat(*arguments("whole"), extra=environment).code == 0
+    with plugged_in(tmp_path / "plugin"):
+        assert here(capsys, *arguments("whole")).code == 0
     rng = random.Random(5)
     killed = 0
     for files in (2, 5, 8):
@@ -418,7 +420,8 @@ def test_a_build_killed_at_random_moments_ends_with_the_same_bytes(place: Path, 
         process.kill()
         process.communicate()
     assert killed >= 2
-    assert simat(*arguments("killed"), extra=environment).code == 0
+    with plugged_in(tmp_path / "plugin"):
+        assert here(capsys, *arguments("killed")).code == 0
     assert same_contents(tmp_path / "killed", tmp_path / "whole")
     assert len(contents(tmp_path / "whole")) > 8
 
