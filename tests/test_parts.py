@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from building import save_blotches
+from building import CountingEncoder, Interrupted, same_contents, save_blotches
 from exchanging import imported, stranger
 from helpers import PixelColourEncoder
 from living import ONE, built, images, noise, vector_index
 
 from indexing.add import add_images
+from indexing.build import build_index
 from indexing.compact import compact_index
+from indexing.config import BuildConfig
 from indexing.merge import merge_indexes
 from simat.opened import open_index
 
@@ -38,6 +40,28 @@ def test_a_build_and_an_addition(tmp_path: Path) -> None:
 
 def test_parts_as_few_as_asked_for_keep_their_size(tmp_path: Path) -> None:
     assert counts(built(tmp_path / "index", save_blotches(tmp_path / "photos", 30), part_size=15)) == [15, 15]
+
+
+def test_builds_and_additions_that_are_interrupted_end_with_the_same_bytes(tmp_path: Path) -> None:
+    """Parts are cut by the files that were found, whether or not they can be read."""
+    photos, more = save_blotches(tmp_path / "photos", 30), save_blotches(tmp_path / "more", 30, first=90)
+    for name in ("0003x", "0011x", "0028x"):
+        for folder in (photos, more):
+            (folder / f"{name}.png").write_bytes(name.encode())
+    whole, index = built(tmp_path / "whole", photos, part_size=3), tmp_path / "index"
+    config = BuildConfig(str(photos), part_size=3, shard_size=20)
+    with pytest.raises(Interrupted):
+        build_index(index, config, ONE, encoder=CountingEncoder(limit=20))
+    assert [path.name for path in (index / "embeddings").glob("part-*")] == ["part-000000.parquet"]
+    build_index(index, config, ONE, encoder=PixelColourEncoder())
+    assert counts(index) == [18, 12]
+    assert same_contents(index, whole)
+    add_images(whole, str(more), ONE, encoder=PixelColourEncoder())
+    with pytest.raises(Interrupted):
+        add_images(index, str(more), ONE, encoder=CountingEncoder(limit=20))
+    add_images(index, str(more), ONE, encoder=PixelColourEncoder())
+    assert counts(index) == counts(whole) == [18, 12, 17, 13]
+    assert images(index) == images(whole)
 
 
 def test_a_compaction(tmp_path: Path) -> None:

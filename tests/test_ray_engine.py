@@ -150,6 +150,17 @@ def test_the_larger_parts_are_the_fewer_are_handed_over_at_a_time(
         assert same_contents(tmp_path / str(files), local)
 
 
+def test_parts_that_would_be_too_many_are_as_large_as_those_of_a_local_build(
+    tmp_path: Path, config: BuildConfig, losing: type[Losing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexing.config.MOST_PARTS", 3)
+    monkeypatch.setattr("indexing.config.ROW_GROUP", 4)
+    for name, machine in (("ray", Machine(engine="ray")), ("local", Machine(workers=1))):
+        build_index(tmp_path / name, config, machine, None, PixelColourEncoder())
+    assert losing.asked == [3]
+    assert same_contents(tmp_path / "ray", tmp_path / "local")
+
+
 def test_workers_that_are_always_lost_are_given_up_and_what_is_there_stays(
     tmp_path: Path, local: Path, config: BuildConfig, losing: type[Losing]
 ) -> None:
