@@ -16,7 +16,7 @@ LAYERS = (
     {"containers", "edits", "errors", "files", "images", "plugins", "progress", "reach", "recent", "retrieval"}
     | {"selection", "tables", "tars", "types", "vectors"},
     {"encoders", "embeddings", "heads", "manifest", "mapping", "protocols", "tombstones"} | {"vectorstore"},
-    {"asking", "blocks", "compose", "composers", "searcher", "shardfiles", "generators", "gpu", "where"},
+    {"asking", "blocks", "cells", "compose", "composers", "searcher", "shardfiles", "generators", "gpu", "where"},
     {"milvus", "opened"},
     {"backends"},
     {"studios"},
