@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -22,6 +23,12 @@ settings.load_profile("house")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SAMPLES = ("astronaut", "cat", "coffee", "rocket", "coins", "camera", "hubble_deep_field", "moon", "page", "horse")
+
+
+def pytest_collection_finish() -> None:
+    """What the tests have imported stays to their end: the collector need not go through all of it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
