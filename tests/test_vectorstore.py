@@ -226,7 +226,7 @@ def test_mapped_file_outlives_python(tmp_path: Path) -> None:
     script = """
 import atexit, sys
 from pathlib import Path
-from simat.mapping import MappedFile, expect, same_bytes
+from simat.mapping import MappedFile
 atexit.register(lambda: print(file.bytes.sum()))  # runs after what weakref would do
 import weakref; weakref.finalize(Path, print, "ends")
 file = MappedFile(Path(sys.argv[1]))
